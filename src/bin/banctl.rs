@@ -1,0 +1,3 @@
+fn main() -> std::process::ExitCode {
+    banward::banctl_main()
+}

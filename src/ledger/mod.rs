@@ -1,0 +1,60 @@
+//! Decisions in, changes out. The ledger is the truth: who is banned, why, until when, how often before, and how far
+//! the logs were read. `store.rs` alone knows the database.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::filters::Evidence;
+use crate::time::{Timestamp, Until};
+
+/// Which packets of a banned prefix are dropped: empty for all, else ports, sorted, without duplicates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Scope(pub(crate) Arc<[Port]>);
+
+/// A port of a protocol, written `443/tcp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Port {
+    pub(crate) protocol: Protocol,
+    pub(crate) number: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// One jail's (or person's) claim on a prefix. Several may own the same prefix: it is free when the last has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ban {
+    pub(crate) prefix: IpNet,
+    /// A jail's name, or `manual`, or `list:NAME`.
+    pub(crate) jail: Arc<str>,
+    pub(crate) scope: Scope,
+    pub(crate) since: Timestamp,
+    pub(crate) until: Until,
+    pub(crate) reason: Arc<str>,
+    /// Which ban of this prefix this is, from 1.
+    pub(crate) count: u32,
+    pub(crate) evidence: Evidence,
+}
+
+/// What the kernel is to hold: packets of `prefix` within `scope` are dropped until then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) prefix: IpNet,
+    pub(crate) scope: Scope,
+    pub(crate) until: Until,
+}
+
+/// One step of the ledger that its projections follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The entry is there from now on; replaces one with the same prefix and scope.
+    Set(Entry),
+    /// No entry with this prefix and scope any more.
+    Clear { prefix: IpNet, scope: Scope },
+}
