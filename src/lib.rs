@@ -3,18 +3,50 @@
 //! The modules below stand in the order in which data flows. A stage names the types of the stages before it,
 //! never of those after it; from `filters` to `ledger` nothing is async and nothing reads a clock.
 
-mod config; // the configuration: read, checked, ready to use
-mod control; // the socket between daemon and banctl
+// leaf: points in time, durations, how both are shown
+mod time;
+
+// leaf: text from outside, fit for a terminal or a log
+mod text;
+
+// leaf: what the daemon says
+mod logger;
+
+// files that people write → the configuration, or all that is wrong with it
+mod config;
+
+// lines → hits
+mod filters;
+
+// log files, kernel, journal, standard input → lines, run through the filters in the source's own thread
+mod sources;
+
+// hits → offences
+mod windows;
+
+// offences → decisions
+mod policy;
+
+// decisions → bans and their history, kept → changes
+mod ledger;
+
+// changes → the kernel and the blocklist file
+mod firewall;
+
+// the synchronous heart: hit → window → policy → ledger → changes
+mod pipeline;
+
+// the configuration and its filters, read and checked together
+mod setup;
+
+// the socket between daemon and banctl
+mod control;
+
+// start-up order, one loop, reload, stop
+mod daemon;
+
+// banctl: one file per subcommand
 mod ctl;
-mod daemon; // start-up order, one loop, reload, stop
-mod filters; // lines → hits
-mod firewall; // changes → the kernel and the blocklist file
-mod ledger; // decisions → bans and their history, kept; changes
-mod pipeline; // the synchronous heart: hit → window → policy → ledger → changes
-mod policy; // offences → decisions
-mod sources; // log files, kernel, journal, standard input → lines, run through the filters in the source's own thread
-mod time; // leaf: points in time, durations
-mod windows; // hits → offences // banctl
 
 pub use ctl::banctl_main;
 pub use daemon::banward_main;

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::problem::{Place, Problem, Problems, Severity};
+use super::problem::{Place, Problem, Problems, Spot};
 
 /// The text of a file, and where it came from.
 pub(crate) struct Document {
@@ -39,28 +39,43 @@ impl Document {
         Document { path: path.to_owned(), text }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Parses the text and hands its root table to `read`. Notes all syntax errors; calls `read` only without any.
     pub(crate) fn read<T>(&self, problems: &Problems, read: impl FnOnce(Table<'_>) -> T) -> Option<T> {
+        let parsed = self.parse(problems)?;
+        Some(read(parsed.root(problems)))
+    }
+
+    /// Parses the text, for a reader that goes over it more than once. Notes all syntax errors.
+    pub(crate) fn parse(&self, problems: &Problems) -> Option<Parsed<'_>> {
         let (root, errors) = DeTable::parse_recoverable(&self.text);
         for error in &errors {
             let place = error.span().map(|span| Place::of(&self.text, &span));
             let message = error.message().to_owned();
             problems.push(Problem { place, ..Problem::of_file(&self.path, message) });
         }
-        if !errors.is_empty() {
-            return None;
-        }
-        let span = root.span();
-        Some(read(Table { file: self, problems, entries: root.get_ref(), span, asked: RefCell::default() }))
+        errors.is_empty().then_some(Parsed { file: self, root })
     }
 
     fn problem(&self, span: &Range<usize>, message: String) -> Problem {
-        let place = Some(Place::of(&self.text, span));
-        Problem { severity: Severity::Error, path: self.path.clone(), place, message, hint: None }
+        self.spot(span).problem(message)
+    }
+
+    fn spot(&self, span: &Range<usize>) -> Spot {
+        Spot { path: self.path.clone(), place: Some(Place::of(&self.text, span)) }
+    }
+}
+
+/// A document without syntax errors.
+pub(crate) struct Parsed<'a> {
+    file: &'a Document,
+    root: Spanned<DeTable<'a>>,
+}
+
+impl Parsed<'_> {
+    /// The table of the whole file.
+    pub(crate) fn root<'p>(&'p self, problems: &'p Problems) -> Table<'p> {
+        let (entries, span) = (self.root.get_ref(), self.root.span());
+        Table { file: self.file, problems, entries, span, asked: RefCell::default() }
     }
 }
 
@@ -88,14 +103,17 @@ pub(crate) struct Table<'a> {
 pub(crate) struct Value<'a> {
     file: &'a Document,
     problems: &'a Problems,
-    value: &'a Spanned<DeValue<'a>>,
+    content: &'a Spanned<DeValue<'a>>,
 }
 
 impl<'a> Table<'a> {
     /// The value of a key, if it is there. Asking makes the key a known one.
     pub(crate) fn get(&self, key: &'static str) -> Option<Value<'a>> {
-        self.asked.borrow_mut().push(key);
-        self.entries.get(key).map(|value| Value { file: self.file, problems: self.problems, value })
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&key) {
+            asked.push(key);
+        }
+        self.entries.get(key).map(|content| Value { file: self.file, problems: self.problems, content })
     }
 
     /// The text of a key, parsed. `what` completes the sentence "… is not …": `a duration such as "10m"`.
@@ -133,7 +151,17 @@ impl<'a> Table<'a> {
     /// All keys with their values, for tables whose keys are the user's names; makes all of them known.
     pub(crate) fn entries(&self) -> Vec<(&'a str, Value<'a>)> {
         let (file, problems) = (self.file, self.problems);
-        self.entries.iter().map(|(key, value)| (key.get_ref().as_ref(), Value { file, problems, value })).collect()
+        self.entries.iter().map(|(key, content)| (key.get_ref().as_ref(), Value { file, problems, content })).collect()
+    }
+
+    /// One of a few words.
+    pub(crate) fn choice<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Option<T> {
+        self.get(key)?.choice(words)
+    }
+
+    /// Where the table stands, for problems that are found later.
+    pub(crate) fn spot(&self) -> Spot {
+        self.file.spot(&self.span)
     }
 
     /// Notes a problem with the table as a whole, at its head.
@@ -164,35 +192,55 @@ impl<'a> Table<'a> {
 impl<'a> Value<'a> {
     /// A problem at the place of this value. Hand it to [`Value::complain`], with a hint when there is one.
     pub(crate) fn problem(self, message: impl Into<String>) -> Problem {
-        self.file.problem(&self.value.span(), message.into())
+        self.file.problem(&self.content.span(), message.into())
     }
 
     pub(crate) fn complain(self, problem: Problem) {
         self.problems.push(problem);
     }
 
+    /// Where the value stands, for problems that are found later.
+    pub(crate) fn spot(self) -> Spot {
+        self.file.spot(&self.content.span())
+    }
+
+    /// A string that is one of a few words, as what it stands for.
+    pub(crate) fn choice<T: Copy>(self, words: &[(&'static str, T)]) -> Option<T> {
+        let text = self.string()?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let problem = self.problem(format!("\"{}\" is none of {}", text.escape_debug(), known.join(", ")));
+            self.complain(match nearest(text, &known) {
+                Some(word) => problem.hint(format!("did you mean \"{word}\"?")),
+                None => problem,
+            });
+        }
+        found
+    }
+
     fn mismatch<T>(self, wanted: &str) -> Option<T> {
-        let found = self.value.get_ref().type_str();
+        let found = self.content.get_ref().type_str();
         self.complain(self.problem(format!("expected {wanted}, found {} {found}", article(found))));
         None
     }
 
     pub(crate) fn string(self) -> Option<&'a str> {
-        match self.value.get_ref() {
+        match self.content.get_ref() {
             DeValue::String(text) => Some(text.as_ref()),
             _ => self.mismatch("a string"),
         }
     }
 
     pub(crate) fn bool(self) -> Option<bool> {
-        match self.value.get_ref() {
+        match self.content.get_ref() {
             DeValue::Boolean(value) => Some(*value),
             _ => self.mismatch("true or false"),
         }
     }
 
     pub(crate) fn integer(self, bounds: RangeInclusive<u64>) -> Option<u64> {
-        let DeValue::Integer(number) = self.value.get_ref() else { return self.mismatch("a whole number") };
+        let DeValue::Integer(number) = self.content.get_ref() else { return self.mismatch("a whole number") };
         let number = u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| bounds.contains(n));
         if number.is_none() {
             let message = format!("must be from {} to {}", bounds.start(), bounds.end());
@@ -202,27 +250,27 @@ impl<'a> Value<'a> {
     }
 
     pub(crate) fn is_string(self) -> bool {
-        self.value.get_ref().is_str()
+        self.content.get_ref().is_str()
     }
 
-    pub(crate) fn is_table(self) -> bool {
-        self.value.get_ref().is_table()
+    pub(crate) fn is_bool(self) -> bool {
+        self.content.get_ref().is_bool()
     }
 
     pub(crate) fn items(self) -> Vec<Value<'a>> {
-        match self.value.get_ref() {
+        match self.content.get_ref() {
             DeValue::Array(items) => self.each(items),
             _ => vec![self],
         }
     }
 
     fn each(self, items: &'a DeArray<'a>) -> Vec<Value<'a>> {
-        items.iter().map(|value| Value { value, ..self }).collect()
+        items.iter().map(|content| Value { content, ..self }).collect()
     }
 
     pub(crate) fn table(self) -> Option<Table<'a>> {
-        let DeValue::Table(entries) = self.value.get_ref() else { return self.mismatch("a table") };
-        let span = self.value.span();
+        let DeValue::Table(entries) = self.content.get_ref() else { return self.mismatch("a table") };
+        let span = self.content.span();
         Some(Table { file: self.file, problems: self.problems, entries, span, asked: RefCell::default() })
     }
 
@@ -237,10 +285,6 @@ impl<'a> Value<'a> {
                 None
             }
         }
-    }
-
-    pub(crate) fn path(self) -> &'a Path {
-        &self.file.path
     }
 }
 

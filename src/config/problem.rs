@@ -35,6 +35,20 @@ pub(crate) struct Place {
     pub(crate) text: String,
 }
 
+/// Where something was written, for problems that only show when everything has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spot {
+    pub(crate) path: PathBuf,
+    pub(crate) place: Option<Place>,
+}
+
+impl Spot {
+    /// A problem with what stands here.
+    pub(crate) fn problem(&self, message: impl Into<String>) -> Problem {
+        Problem { place: self.place.clone(), ..Problem::of_file(&self.path, message) }
+    }
+}
+
 impl Problem {
     /// A problem with a file as a whole.
     pub(crate) fn of_file(path: &Path, message: impl Into<String>) -> Problem {
@@ -127,11 +141,12 @@ impl Problems {
         self.0.borrow().iter().any(Problem::is_error)
     }
 
-    /// All problems, in the order of their files and places.
+    /// All problems, in the order of their files and places; what several jails inherited is said once.
     pub(crate) fn into_sorted(self) -> Vec<Problem> {
         let mut problems = self.0.into_inner();
-        let key = |p: &Problem| (p.path.clone(), p.place.as_ref().map(|place| (place.line, place.column)));
-        problems.sort_by_cached_key(key);
+        let place = |p: &Problem| p.place.as_ref().map(|place| (place.line, place.column));
+        problems.sort_by_cached_key(|p| (p.path.clone(), place(p), p.message.clone()));
+        problems.dedup();
         problems
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! A client sends one [`Request`] per line and reads [`Reply`] lines until one that [ends](Reply::ends) the answer.
 
+pub(crate) mod client;
+pub(crate) mod server;
+
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::Ban;
+use crate::ledger::{Ban, Ended};
+pub(crate) use crate::pipeline::event::{Event, Kind};
 
 /// Version of the protocol; a daemon refuses another one and names its own.
 pub(crate) const VERSION: u32 = 1;
@@ -52,6 +56,10 @@ pub(crate) enum Command {
         more: bool,
     },
     Status,
+    /// The bans that have ended, the latest first: one [`Reply::Ended`] each, then [`Reply::Done`].
+    History {
+        prefix: Option<IpNet>,
+    },
     Reload,
     /// Answered by [`Reply::Event`] lines for as long as the client stays.
     Events,
@@ -61,6 +69,7 @@ pub(crate) enum Command {
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub(crate) enum Reply {
     Ban(Ban),
+    Ended(Ended),
     Event(Arc<Event>),
     Status(Box<Status>),
     /// More of an import is awaited.
@@ -83,26 +92,12 @@ impl Reply {
     }
 }
 
-/// Something that happened, as `banctl events` and the log show it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Event {
-    pub(crate) time: crate::time::Timestamp,
-    /// A fixed word: `banned`, `unbanned`, `expired`, `ignored`, `repaired`, `trouble`, `recovered`, `lost`, `reloaded`, ...
-    pub(crate) event: Arc<str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) prefix: Option<IpNet>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) jail: Option<Arc<str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) until: Option<crate::time::Until>,
-    /// A sentence; text of an attacker in it is escaped.
-    pub(crate) text: String,
-}
-
 /// One word for how the daemon is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Health {
+    /// The kernel is being given the bans for the first time since the start or a change of the firewall's settings.
+    Starting,
     Ok,
     /// Guarding, but something is wrong: see `troubles`.
     Degraded,
@@ -144,8 +139,9 @@ pub(crate) struct JailStatus {
     pub(crate) bans: u64,
     pub(crate) banned_now: u64,
     pub(crate) ignored: u64,
-    /// Sources in the window's table.
+    /// Sources in the window's table, and how many had to make room for others since the start.
     pub(crate) tracked: u64,
+    pub(crate) evicted: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -168,4 +164,37 @@ pub(crate) struct ListStatus {
     pub(crate) list: String,
     pub(crate) entries: u64,
     pub(crate) until: crate::time::Until,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Until;
+
+    #[test]
+    fn every_command_survives_the_wire() {
+        let prefix: IpNet = "2001:db8::/64".parse().unwrap();
+        let commands = [
+            Command::List { jail: Some("sshd".to_owned()) },
+            Command::Ban { prefix, seconds: None, reason: "because".to_owned() },
+            Command::Unban { prefixes: vec![prefix], all: false, allow: Some(3600) },
+            Command::Import { name: "drop".to_owned(), prefixes: vec![prefix], seconds: Some(60), more: true },
+            Command::Status,
+            Command::Reload,
+            Command::Events,
+        ];
+        for command in commands {
+            let line = serde_json::to_string(&Request { version: VERSION, command }).unwrap();
+            let read: Request = serde_json::from_str(&line).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn an_event_tells_a_ban_for_ever_from_no_ban() {
+        let of = |text: &str| serde_json::from_str::<Event>(text).unwrap().until;
+        let time = r#""time":"2026-11-21T01:30:00Z","event":"banned","text":"t""#;
+        assert_eq!(of(&format!("{{{time},\"until\":null}}")), Some(Until::Forever));
+        assert_eq!(of(&format!("{{{time}}}")), None);
+    }
 }

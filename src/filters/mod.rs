@@ -5,6 +5,26 @@ use std::net::IpAddr;
 
 use crate::time::Timestamp;
 
+mod address; // bytes → addresses, host names
+mod ambiguity; // whether attacker's text can stand where a pattern expects the address
+mod envelope; // what containers and terminals put around a line
+mod file; // filter files → filters
+mod grams; // where in a block one of many texts may stand
+mod json; // rules on the fields of a JSON line
+mod line; // a line, taken apart as far as some filter asks
+mod matcher; // blocks of lines → hits
+mod memory; // what earlier lines of a log leave behind for later ones
+mod netfilter; // rules on the kernel's packet log
+mod pattern; // rules on text, with `<ADDR>`
+mod rule; // what a `[[pattern]]` table asks for → rules
+mod sample; // the lines by which a filter proves itself
+mod syslog; // lines → program and message
+mod timestamp; // stamps → times
+
+pub(crate) use file::{Filter, Filters, Format, Mode};
+pub(crate) use matcher::Matcher;
+pub(crate) use memory::Memory;
+
 /// How far the address of a hit can be trusted. Ordered: proven is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +59,8 @@ pub(crate) struct Record<'a> {
     pub(crate) time: Timestamp,
     /// `kernel`, or the syslog identifier.
     pub(crate) program: &'a [u8],
+    /// The process id, as text; empty where it is not known.
+    pub(crate) process: &'a [u8],
     pub(crate) message: &'a [u8],
 }
 
@@ -49,4 +71,43 @@ pub(crate) struct Clock {
     pub(crate) now: Timestamp,
     /// The zone of stamps that name none.
     pub(crate) zone: jiff::tz::TimeZone,
+}
+
+/// Whom a line accuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Offender {
+    Address(IpAddr),
+    /// A host name where the address should be. It is shown, and never resolved nor banned.
+    Name(String),
+}
+
+/// What a pattern makes of a message.
+pub(crate) struct Told {
+    pub(crate) offender: Offender,
+    pub(crate) user: Option<Box<str>>,
+    pub(crate) stamp: Option<timestamp::Stamp>,
+}
+
+/// One line that is evidence, as `banctl scan` shows it: also where it names its offender only by host name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// Index into the list of filters that the matcher was made from.
+    pub(crate) filter: u16,
+    /// Index of the pattern within its filter.
+    pub(crate) pattern: u16,
+    pub(crate) offender: Offender,
+    /// Log time, never later than the clock's now; now itself where the line has no stamp.
+    pub(crate) time: Timestamp,
+    /// Attacker's text, at most 64 bytes.
+    pub(crate) user: Option<Box<str>>,
+    pub(crate) evidence: Evidence,
+    pub(crate) repeat: u32,
+}
+
+/// What a block held apart from hits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scanned {
+    pub(crate) lines: u64,
+    /// The time of the last line, if it has a stamp.
+    pub(crate) latest: Option<Timestamp>,
 }

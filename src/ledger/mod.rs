@@ -1,5 +1,33 @@
 //! Decisions in, changes out. The ledger is the truth: who is banned, why, until when, how often before, and how far
-//! the logs were read. `store.rs` alone knows the database.
+//! the logs were read. It never reads a clock, never judges, and never touches a firewall; `store.rs` alone knows the
+//! database.
+
+mod bans;
+mod book;
+mod exchange;
+pub(crate) mod files;
+mod grants;
+mod history;
+mod home;
+mod keep;
+mod listfile;
+mod lists;
+mod nets;
+mod open;
+mod port;
+mod positions;
+mod records;
+mod store;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use book::Ledger;
+pub(crate) use history::{Ended, How};
+pub(crate) use lists::List;
+pub(crate) use open::Opened;
+pub(crate) use store::survives_panic;
 
 use std::sync::Arc;
 
@@ -12,6 +40,12 @@ use crate::time::{Timestamp, Until};
 /// Which packets of a banned prefix are dropped: empty for all, else ports, sorted, without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Scope(pub(crate) Arc<[Port]>);
+
+impl Scope {
+    pub(crate) fn is_all(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 /// A port of a protocol, written `443/tcp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,10 +1,119 @@
 //! Log files, the kernel's ring buffer, the journal and standard input, each read by its own thread, which also
 //! runs the filters. Out: batches of hits with the position that they bring the source to. Only `sources` reads logs.
 
-use serde::{Deserialize, Serialize};
+mod choice;
+mod journal;
+mod kmsg;
+mod lines;
+mod outlet;
+mod stdin;
+mod tail;
+#[cfg(test)]
+mod tests;
 
-use crate::filters::Hit;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::Sender;
+
+pub(crate) use crate::filters::Scanned;
+use crate::filters::{Clock, Hit, Matcher, Memory, Record};
 use crate::time::Timestamp;
+
+pub(crate) use choice::Choice;
+use outlet::{Bell, Outlet};
+
+/// Longest line that is read, in bytes without its newline; the rest of a longer one is passed over.
+pub(crate) const MAX_LINE: usize = 16 * 1024;
+
+/// How much of a log is read, filtered and reported at once, in bytes.
+const BLOCK: usize = 256 * 1024;
+
+/// What a source does with its lines. Built once, shared, immutable.
+pub(crate) trait Scan: Send + Sync {
+    /// Whole lines, each ending in a newline except perhaps the last, with the memory of their log. Appends hits.
+    fn scan(&self, block: &[u8], clock: &Clock, memory: &mut Memory, hits: &mut Vec<Hit>) -> Scanned;
+    /// One record without envelope. Appends hits.
+    fn record(&self, record: &Record<'_>, memory: &mut Memory, hits: &mut Vec<Hit>);
+    /// The time stamp of a line, for finding where to start.
+    fn line_time(&self, line: &[u8], clock: &Clock) -> Option<Timestamp>;
+}
+
+impl Scan for Matcher {
+    fn scan(&self, block: &[u8], clock: &Clock, memory: &mut Memory, hits: &mut Vec<Hit>) -> Scanned {
+        Matcher::scan(self, block, clock, memory, hits)
+    }
+
+    fn record(&self, record: &Record<'_>, memory: &mut Memory, hits: &mut Vec<Hit>) {
+        Matcher::record(self, record, memory, hits);
+    }
+
+    fn line_time(&self, line: &[u8], clock: &Clock) -> Option<Timestamp> {
+        Matcher::line_time(self, line, clock)
+    }
+}
+
+/// One source, ready to run.
+pub(crate) struct Spec {
+    /// Index of the source in the daemon's list; every report carries it.
+    pub(crate) index: usize,
+    pub(crate) place: Place,
+    pub(crate) scan: Arc<dyn Scan>,
+    /// Where to go on, per log (file path, `kmsg`, `journal`): what is before has had its consequences.
+    pub(crate) resume: HashMap<Arc<str>, Position>,
+    /// Lines before this time matter to no window. A log without a position is read from here on; one with a position
+    /// as well when windows are to be refilled, and what is before the position then decides nothing (`Batch::warm`).
+    pub(crate) since: Timestamp,
+    /// Whether the windows are empty and are to be refilled.
+    pub(crate) refill: bool,
+    /// The zone of stamps that name none.
+    pub(crate) zone: jiff::tz::TimeZone,
+    /// Whether a file without a position that is there at the start begins at `since`; if not, at its beginning,
+    /// like a file that appears later.
+    pub(crate) start: bool,
+}
+
+/// This process has one standard input.
+static UNREAD: Mutex<stdin::Unread> = Mutex::new(stdin::Unread::new());
+
+/// Starts the thread of a source. It ends when it is stopped, or when nobody receives its reports any more.
+pub(crate) fn spawn(spec: Spec, reports: Sender<Report>) -> io::Result<Running> {
+    let bell = Arc::new(Bell::new()?);
+    let outlet = Outlet::new(spec.index, reports, Arc::clone(&bell));
+    let thread = std::thread::Builder::new().name(format!("source-{}", spec.index)).spawn(move || {
+        let place = spec.place.clone();
+        // The thread ends for one reason only: it was asked to, or nobody listens.
+        let _ended = match place {
+            Place::Files(patterns) => tail::run(spec, &patterns, outlet),
+            Place::Kmsg => kmsg::run(spec, outlet),
+            Place::Journal { units, identifiers, kernel } => {
+                journal::run(spec, &journal::matches(&units, &identifiers, kernel), outlet)
+            }
+            Place::Stdin => stdin::run(&spec, outlet, io::stdin(), &UNREAD),
+        };
+    })?;
+    Ok(Running { bell, thread })
+}
+
+/// A source at work.
+pub(crate) struct Running {
+    bell: Arc<Bell>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    /// Asks the thread to end, wherever it waits, and waits until it has.
+    pub(crate) fn stop(self) {
+        self.bell.stop();
+        self.thread.thread().unpark();
+        // A panic of the thread was shown by the panic hook; there is nothing to add here.
+        let _panicked = self.thread.join();
+    }
+}
 
 /// Where lines come from, as a jail names it, with `auto` and `kernel` already resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +131,22 @@ pub(crate) enum Place {
     Stdin,
 }
 
+/// The same text after every restart: positions are kept under it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Files(patterns) => f.write_str(&patterns.join(", ")),
+            Place::Kmsg => f.write_str(choice::KMSG),
+            Place::Journal { kernel: true, .. } => f.write_str("journal of the kernel"),
+            Place::Journal { units, identifiers, .. } => {
+                let names: Vec<&str> = units.iter().chain(identifiers).map(String::as_str).collect();
+                write!(f, "journal of {}", names.join(", "))
+            }
+            Place::Stdin => f.write_str("standard input"),
+        }
+    }
+}
+
 /// How far a log was read. One per file, or one per source that is not a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,22 +160,13 @@ pub(crate) enum Position {
     Journal { cursor: String, time: Timestamp },
 }
 
-/// A source that resumes gets, per log (file path, `kmsg`, `journal`), both of these.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Resume {
-    /// Everything up to here has had its consequences: never decide on it again.
-    pub(crate) applied: Position,
-    /// Reading starts here, at or before `applied`: lines in between only refill the windows (`Batch::warm`).
-    pub(crate) refill: Position,
-}
-
 /// What a source's thread hands over: the hits of one block of one log.
 #[derive(Debug)]
 pub(crate) struct Batch {
     /// Index of the source in the daemon's list.
     pub(crate) source: usize,
     /// Which log of the source: a file path, or `kmsg`, `journal`, `stdin`.
-    pub(crate) log: std::sync::Arc<str>,
+    pub(crate) log: Arc<str>,
     pub(crate) hits: Vec<Hit>,
     /// Where this block ends. `None` where nothing can be resumed (standard input).
     pub(crate) position: Option<Position>,
@@ -69,18 +185,18 @@ pub(crate) enum Report {
     /// Something is wrong and is being retried; said once per change of text. It names the remedy.
     Trouble {
         source: usize,
-        log: std::sync::Arc<str>,
+        log: Arc<str>,
         text: String,
     },
     /// The trouble with this log is over.
     Recovered {
         source: usize,
-        log: std::sync::Arc<str>,
+        log: Arc<str>,
     },
     /// Lines that are gone for good: a kmsg overrun, a rotated file that vanished before it was read.
     Lost {
         source: usize,
-        log: std::sync::Arc<str>,
+        log: Arc<str>,
         lines: u64,
         text: String,
     },

@@ -1,0 +1,195 @@
+//! The client's end of the socket. In: a [`Command`]. Out: the [`Reply`] lines of its answer, one at a time.
+//!
+//! Blocking and bounded: no call waits longer than [`PATIENCE`] for the daemon, except for events, and no reply line
+//! is longer than [`MAX_REPLY`]. It never prints and never exits.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use super::{Command, MAX_REQUEST, Reply, Request, VERSION};
+
+/// How long the daemon may take to accept a connection or to write the next reply line. An import of a million
+/// prefixes or a reload under load takes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longest reply line in bytes. The longest is a status with hundreds of jails and sources.
+const MAX_REPLY: u64 = 4 << 20;
+
+/// An open connection to the daemon. It carries one command after another.
+pub(crate) struct Connection {
+    stream: BufReader<UnixStream>,
+    /// The reply line being read, kept for its memory.
+    line: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
+        let stream = open_stream(path).map_err(|reason| Error::of_connect(path, reason))?;
+        Ok(Connection { stream: BufReader::with_capacity(64 * 1024, stream), line: Vec::new() })
+    }
+
+    /// Sends a command. The answer must be read to its end before the next command is sent.
+    pub(crate) fn ask(&mut self, command: Command) -> Result<Answer<'_>, Error> {
+        let patience = if matches!(command, Command::Events) { None } else { Some(PATIENCE) };
+        let mut line = serde_json::to_vec(&Request { version: VERSION, command }).map_err(Error::Malformed)?;
+        line.push(b'\n');
+        if line.len() > MAX_REQUEST {
+            return Err(Error::RequestTooLong(line.len()));
+        }
+        self.stream.get_ref().set_read_timeout(patience).map_err(Error::from_io)?;
+        match self.stream.get_mut().write_all(&line) {
+            // A daemon that refuses to listen, because it has too many clients, says so before it hangs up.
+            Err(reason) if is_hang_up(&reason) => {}
+            sent => sent.map_err(Error::from_io)?,
+        }
+        Ok(Answer { connection: self, over: false })
+    }
+
+    fn read_reply(&mut self) -> Result<Reply, Error> {
+        self.line.clear();
+        let mut bounded = (&mut self.stream).take(MAX_REPLY);
+        bounded.read_until(b'\n', &mut self.line).map_err(Error::from_io)?;
+        match self.line.last() {
+            Some(b'\n') => serde_json::from_slice(&self.line).map_err(Error::Malformed),
+            Some(_) if bounded.limit() == 0 => Err(Error::ReplyTooLong),
+            _ => Err(Error::HungUp),
+        }
+    }
+}
+
+/// Connects with a time limit: a daemon that is stopped lets its queue of connections fill up, and then
+/// `connect` waits as long as the send timeout of the socket (`unix_stream_connect` in `net/unix/af_unix.c`).
+fn open_stream(path: &Path) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+    connect(&socket, &address)?;
+    Ok(UnixStream::from(socket))
+}
+
+fn is_hang_up(reason: &io::Error) -> bool {
+    matches!(reason.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
+/// The reply lines of one command, in order; ends after the one that ends the answer, or after an error.
+pub(crate) struct Answer<'a> {
+    connection: &'a mut Connection,
+    over: bool,
+}
+
+impl Iterator for Answer<'_> {
+    type Item = Result<Reply, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let reply = self.connection.read_reply();
+        self.over = reply.as_ref().map_or(true, Reply::ends);
+        Some(reply)
+    }
+}
+
+impl Answer<'_> {
+    /// For commands that are answered by a single line.
+    pub(crate) fn only(mut self) -> Result<Reply, Error> {
+        self.next().unwrap_or(Err(Error::HungUp))
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// There is no socket at this path.
+    Absent(PathBuf),
+    /// Nobody listens on the socket at this path.
+    Deserted(PathBuf),
+    Forbidden(PathBuf),
+    Connect(PathBuf, io::Error),
+    /// Nothing came within [`PATIENCE`].
+    Silent,
+    HungUp,
+    Io(io::Error),
+    ReplyTooLong,
+    /// Bytes of the request.
+    RequestTooLong(usize),
+    Malformed(serde_json::Error),
+    /// A reply that does not answer the command.
+    Unexpected,
+}
+
+impl Error {
+    fn of_connect(path: &Path, reason: io::Error) -> Error {
+        let path = path.to_owned();
+        match reason.kind() {
+            ErrorKind::NotFound => Error::Absent(path),
+            ErrorKind::ConnectionRefused => Error::Deserted(path),
+            ErrorKind::PermissionDenied => Error::Forbidden(path),
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Silent,
+            _ => Error::Connect(path, reason),
+        }
+    }
+
+    fn from_io(reason: io::Error) -> Error {
+        match reason.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Silent,
+            _ if is_hang_up(&reason) => Error::HungUp,
+            _ => Error::Io(reason),
+        }
+    }
+
+    /// Whether the daemon could not be reached, or was lost before it had answered.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        !matches!(self, Error::ReplyTooLong | Error::RequestTooLong(_) | Error::Malformed(_) | Error::Unexpected)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Absent(path) => write!(
+                f,
+                "the daemon is not running: there is no socket at {}. Start it with 'systemctl start banward', \
+                 or name its socket with --socket.",
+                path.display()
+            ),
+            Error::Deserted(path) => write!(
+                f,
+                "the daemon is not running: nobody listens at {}. Start it with 'systemctl start banward'.",
+                path.display()
+            ),
+            Error::Forbidden(path) => {
+                write!(f, "you may not use the socket {}. Run banctl as root.", path.display())
+            }
+            Error::Connect(path, reason) => write!(f, "the socket {} cannot be used: {reason}.", path.display()),
+            Error::Silent => write!(
+                f,
+                "the daemon did not answer within {} seconds. See 'systemctl status banward'.",
+                PATIENCE.as_secs()
+            ),
+            Error::HungUp => {
+                f.write_str("the daemon closed the connection before it had answered. See 'systemctl status banward'.")
+            }
+            Error::Io(reason) => write!(f, "the connection to the daemon broke: {reason}."),
+            Error::ReplyTooLong => write!(f, "the daemon sent a line longer than {MAX_REPLY} bytes."),
+            Error::RequestTooLong(length) => {
+                write!(f, "the request has {length} bytes; the daemon takes {MAX_REQUEST} at most.")
+            }
+            Error::Malformed(reason) => write!(
+                f,
+                "the daemon's answer cannot be read ({reason}). This banctl is {} and speaks protocol version \
+                 {VERSION}: is the daemon of the same release?",
+                env!("CARGO_PKG_VERSION")
+            ),
+            Error::Unexpected => f.write_str("the daemon's answer does not belong to the command."),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,263 @@
+//! The daemon's end of the control socket: accepts, checks who asks, bounds what is asked, and hands each command to
+//! the daemon's loop. It never decides anything.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+
+use super::{Command, MAX_REQUEST, Reply, Request, VERSION};
+use crate::ledger::Ban;
+use crate::pipeline::event::Event;
+
+/// Clients served at the same time; further ones wait in the listen queue.
+const MAX_CLIENTS: usize = 32;
+/// A client that says nothing for this long, or does not take what it asked for, is let go.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Most prefixes in one imported list.
+const MAX_IMPORT: usize = 4_000_000;
+
+/// One command of one client, for the daemon's loop to answer.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) command: Command,
+    pub(crate) peer: Peer,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// Who asks, as the kernel says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) uid: u32,
+    pub(crate) pid: i32,
+}
+
+/// What the loop hands back.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Reply(Reply),
+    /// Rows, then [`Reply::Done`].
+    Rows(Vec<Reply>),
+    /// The same; there may be a million of these.
+    Bans(Vec<Ban>),
+    /// Everything that happens from now on.
+    Follow(broadcast::Receiver<Arc<Event>>),
+}
+
+/// Why the socket cannot be had.
+#[derive(Debug)]
+pub(crate) enum BindError {
+    InUse(PathBuf),
+    NotASocket(PathBuf),
+    Io(PathBuf, io::Error),
+}
+
+impl std::fmt::Display for BindError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BindError::InUse(path) => write!(f, "another daemon answers on {}; stop it first", path.display()),
+            BindError::NotASocket(path) => {
+                write!(f, "{} is not a socket; remove it or set another `socket` in [daemon]", path.display())
+            }
+            BindError::Io(path, why) => write!(f, "the control socket {} cannot be made: {why}", path.display()),
+        }
+    }
+}
+
+/// Makes the socket, for its owner alone. A stale one is replaced, anything else at its path is left alone.
+pub(crate) fn bind(path: &Path) -> Result<UnixListener, BindError> {
+    let failed = |why| BindError::Io(path.to_owned(), why);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(BindError::InUse(path.to_owned()));
+        }
+        Ok(_) => std::fs::remove_file(path).map_err(failed)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Serves clients until the loop is gone.
+pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>) {
+    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let calls = calls.clone();
+                tokio::spawn(async move {
+                    // A client that went away is no news to anyone.
+                    let _gone = converse(stream, calls).await;
+                    drop(place);
+                });
+            }
+            // Out of descriptors, most likely: others will be closed.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
+    let credentials = stream.peer_cred()?;
+    let peer = Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) };
+    let (reader, writer) = stream.into_split();
+    let mut client = Client { reader: BufReader::new(reader), writer: BufWriter::new(writer), peer, calls };
+    let own = rustix::process::geteuid().as_raw();
+    if peer.uid != 0 && peer.uid != own {
+        return client.refuse("only root may talk to this daemon").await;
+    }
+    while let Some(line) = client.next_line().await? {
+        if !client.on_line(&line).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+struct Client {
+    reader: BufReader<OwnedReadHalf>,
+    writer: BufWriter<OwnedWriteHalf>,
+    peer: Peer,
+    calls: mpsc::Sender<Call>,
+}
+
+impl Client {
+    /// The next request line; `None` at the end. One that is too long ends the conversation.
+    async fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        let limit = MAX_REQUEST as u64;
+        let mut bounded = (&mut self.reader).take(limit);
+        let count = patiently(bounded.read_until(b'\n', &mut line)).await?;
+        if count == 0 {
+            return Ok(None);
+        }
+        if line.last() != Some(&b'\n') && line.len() >= MAX_REQUEST {
+            self.refuse(&format!("a request may be {MAX_REQUEST} bytes long at most")).await?;
+            return Ok(None);
+        }
+        Ok(Some(line))
+    }
+
+    /// Answers one request; `false` when nothing further is to be read.
+    async fn on_line(&mut self, line: &[u8]) -> io::Result<bool> {
+        match parse(line) {
+            Ok(Command::Import { name, prefixes, seconds, more: true }) => {
+                self.collect_import(name, prefixes, seconds).await
+            }
+            Ok(command) => self.call(command).await,
+            Err(why) => self.refuse(&why).await.map(|()| false),
+        }
+    }
+
+    /// A list comes in pieces; the loop sees it whole.
+    async fn collect_import(&mut self, name: String, mut all: Vec<IpNet>, seconds: Option<u64>) -> io::Result<bool> {
+        loop {
+            self.reply(&Reply::Continue).await?;
+            let Some(line) = self.next_line().await? else { return Ok(false) };
+            match parse(&line) {
+                Ok(Command::Import { name: next, prefixes, more, .. }) if next == name => {
+                    all.extend(prefixes);
+                    if all.len() > MAX_IMPORT {
+                        let why = format!("a list may have {MAX_IMPORT} entries at most");
+                        return self.refuse(&why).await.map(|()| false);
+                    }
+                    if !more {
+                        return self.call(Command::Import { name, prefixes: all, seconds, more: false }).await;
+                    }
+                }
+                _ => return self.refuse("an import was begun and not finished").await.map(|()| false),
+            }
+        }
+    }
+
+    async fn call(&mut self, command: Command) -> io::Result<bool> {
+        let (answer, answered) = oneshot::channel();
+        let call = Call { command, peer: self.peer, answer };
+        if self.calls.send(call).await.is_err() {
+            return self.refuse("the daemon is stopping").await.map(|()| false);
+        }
+        match answered.await {
+            Ok(Answer::Reply(reply)) => self.reply(&reply).await?,
+            Ok(Answer::Rows(rows)) => self.send_rows(rows).await?,
+            Ok(Answer::Bans(bans)) => self.send_rows(bans.into_iter().map(Reply::Ban)).await?,
+            Ok(Answer::Follow(events)) => {
+                self.follow(events).await?;
+                return Ok(false);
+            }
+            Err(_) => self.refuse("the daemon is stopping").await?,
+        }
+        Ok(true)
+    }
+
+    async fn send_rows(&mut self, rows: impl IntoIterator<Item = Reply>) -> io::Result<()> {
+        for row in rows {
+            self.write(&row).await?;
+        }
+        self.reply(&Reply::Done { message: String::new(), warnings: Vec::new() }).await
+    }
+
+    /// Sends events until the client hangs up. One that reads too slowly misses some, and is told how many.
+    async fn follow(&mut self, mut events: broadcast::Receiver<Arc<Event>>) -> io::Result<()> {
+        let mut sink = [0u8; 64];
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Ok(event) => self.reply(&Reply::Event(event)).await?,
+                    Err(broadcast::error::RecvError::Lagged(missed)) => {
+                        let text = format!("{missed} events were missed: this client reads too slowly");
+                        let event = Event::new(crate::time::Timestamp::now(), crate::pipeline::event::Kind::Lost, text);
+                        self.reply(&Reply::Event(Arc::new(event))).await?;
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return Ok(()),
+                },
+                read = self.reader.read(&mut sink) => if read? == 0 { return Ok(()) },
+            }
+        }
+    }
+
+    async fn refuse(&mut self, why: &str) -> io::Result<()> {
+        self.reply(&Reply::Refused { message: why.to_owned() }).await
+    }
+
+    async fn reply(&mut self, reply: &Reply) -> io::Result<()> {
+        self.write(reply).await?;
+        patiently(self.writer.flush()).await
+    }
+
+    async fn write(&mut self, reply: &Reply) -> io::Result<()> {
+        let mut line = serde_json::to_vec(reply)?;
+        line.push(b'\n');
+        patiently(self.writer.write_all(&line)).await
+    }
+}
+
+async fn patiently<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(PATIENCE, work).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+/// Reads a request; the error is for the client.
+fn parse(line: &[u8]) -> Result<Command, String> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let speaks = serde_json::from_slice::<Versioned>(line).map_err(|why| format!("not a request: {why}"))?;
+    if speaks.version != VERSION {
+        let theirs = speaks.version;
+        return Err(format!("this daemon speaks version {VERSION} of the protocol, the client version {theirs}"));
+    }
+    serde_json::from_slice::<Request>(line).map(|r| r.command).map_err(|why| format!("not a request: {why}"))
+}

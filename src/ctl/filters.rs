@@ -1,0 +1,60 @@
+//! `banctl filters`: the filters there are, and what each is for.
+
+use serde::Serialize;
+
+use super::table::{self, Column};
+use super::{Context, Error, settings};
+use crate::config::problem::Problems;
+use crate::filters::{Evidence, Filter, Filters};
+
+/// A filter as `--json` prints it.
+#[derive(Serialize)]
+struct JsonFilter<'a> {
+    filter: &'a str,
+    description: &'a str,
+    patterns: usize,
+    ports: Vec<String>,
+    evidence: Evidence,
+    file: String,
+}
+
+pub(super) fn run(context: &mut Context) -> Result<(), Error> {
+    let problems = Problems::default();
+    let filters = Filters::load(&settings::filters(&context.globals)?, &problems);
+    if problems.has_errors() {
+        return Err(Error::Config(problems.into_sorted()));
+    }
+    if context.globals.json {
+        return filters.iter().try_for_each(|filter| Ok(context.out.json(&json_of(filter))?));
+    }
+    let columns = [
+        Column::text("filter"),
+        Column::number("patterns").optional(),
+        Column::text("evidence").optional(),
+        Column::text("ports").optional().shrinking(),
+        Column::text("description").shrinking(),
+    ];
+    let rows: Vec<Vec<String>> = filters.iter().map(|filter| cells(filter)).collect();
+    Ok(table::print(&mut context.out, &columns, &rows)?)
+}
+
+fn json_of(filter: &Filter) -> JsonFilter<'_> {
+    JsonFilter {
+        filter: &filter.name,
+        description: &filter.description,
+        patterns: filter.patterns.len(),
+        ports: filter.ports.iter().map(ToString::to_string).collect(),
+        evidence: filter.evidence,
+        file: filter.path.display().to_string(),
+    }
+}
+
+fn cells(filter: &Filter) -> Vec<String> {
+    let evidence = match filter.evidence {
+        Evidence::Proven => "proven",
+        Evidence::Forgeable => "forgeable",
+    };
+    let ports: Vec<String> = filter.ports.iter().map(ToString::to_string).collect();
+    let patterns = filter.patterns.len().to_string();
+    vec![filter.name.to_string(), patterns, evidence.to_owned(), ports.join(" "), filter.description.clone()]
+}

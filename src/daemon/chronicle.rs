@@ -1,0 +1,74 @@
+//! Tells what happens: to the log, and to everybody who follows `banctl events`.
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use crate::pipeline::event::{Event, Kind};
+
+/// A follower may be this many events behind before it misses some.
+const BACKLOG: usize = 4096;
+/// Decisions that are logged per second; what is more is summed up, so that a flood cannot fill the log.
+const LINES_PER_SECOND: u32 = 100;
+
+pub(super) struct Chronicle {
+    followers: broadcast::Sender<Arc<Event>>,
+    second: i64,
+    told: u32,
+    untold: u64,
+}
+
+impl Chronicle {
+    pub(super) fn new() -> Chronicle {
+        let (followers, _) = broadcast::channel(BACKLOG);
+        Chronicle { followers, second: 0, told: 0, untold: 0 }
+    }
+
+    pub(super) fn follow(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.followers.subscribe()
+    }
+
+    pub(super) fn tell_all(&mut self, events: Vec<Event>) {
+        for event in events {
+            self.tell(event);
+        }
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.log(&event);
+        if self.followers.receiver_count() > 0 {
+            // Nobody follows any more: nobody misses it.
+            let _unheard = self.followers.send(Arc::new(event));
+        }
+    }
+
+    fn log(&mut self, event: &Event) {
+        if matches!(event.kind, Kind::Trouble | Kind::Lost | Kind::Repaired) {
+            log::warn!("{event}");
+            return;
+        }
+        self.begin_second(event.time.as_secs());
+        if self.told < LINES_PER_SECOND {
+            self.told += 1;
+            log::info!("{event}");
+        } else {
+            self.untold += 1;
+        }
+    }
+
+    fn begin_second(&mut self, second: i64) {
+        if second == self.second {
+            return;
+        }
+        self.sum_up();
+        (self.second, self.told) = (second, 0);
+    }
+
+    /// Says how many decisions were not logged one by one.
+    pub(super) fn sum_up(&mut self) {
+        let untold = std::mem::take(&mut self.untold);
+        if untold > 0 {
+            log::info!("and {untold} more decisions within that second; `banctl list` shows the bans");
+        }
+    }
+}

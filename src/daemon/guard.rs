@@ -1,0 +1,475 @@
+//! The one loop. Everything that can happen is an [`Event`]; each arm is one call.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::chronicle::Chronicle;
+use super::folders::Folders;
+use super::remains::Remains;
+use crate::config::Config;
+use crate::control::server::Call;
+use crate::firewall::blocklist::{Blocklist, Watch};
+use crate::firewall::{self, Task};
+use crate::ledger::Change;
+use crate::pipeline::event::{Event as Happening, Kind};
+use crate::pipeline::positions::Positions;
+use crate::pipeline::{Outcome, Pipeline, plural};
+use crate::policy::protected::{self, Probed, Protect};
+use crate::sources::{Batch, Report, Running};
+use crate::time::Timestamp;
+
+/// Reports that are taken before their changes are handed on: a burst becomes one batch.
+const REPORTS_AT_ONCE: usize = 64;
+/// How often everything is looked at that does not report by itself: while something happens, and while nothing does.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_IDLE: Duration = Duration::from_secs(15);
+/// How often the protected addresses are probed when nothing happens.
+const PROBE_AGAIN: Duration = Duration::from_secs(15);
+/// After a ban they are probed at once, but not more often than this.
+const PROBE_AT_MOST: Duration = Duration::from_secs(1);
+/// Positions without bans, and the blocklist file, are written this long after they changed.
+const WRITE_AFTER: Duration = Duration::from_secs(1);
+
+/// Everything that can happen to the daemon.
+enum Event {
+    Source(Report),
+    Firewall(firewall::Report),
+    Call(Call),
+    Protected(Probed),
+    /// Something happened in the folder of a file that people edit.
+    Files,
+    Deadline,
+    Reload,
+    Stop,
+}
+
+/// The daemon while it runs.
+pub(super) struct Guard {
+    pub(super) path: PathBuf,
+    pub(super) config: Config,
+
+    pub(super) pipeline: Pipeline,
+    pub(super) sources: Vec<SourceState>,
+    pub(super) firewall: Task,
+    pub(super) kernel: Kernel,
+    pub(super) remains: Remains,
+    pub(super) blocklist: Option<Blocklist>,
+    pub(super) watches: Vec<Watch>,
+    pub(super) folders: Folders,
+    /// Something was enacted or written since the last look.
+    pub(super) busy: bool,
+    pub(super) chronicle: Chronicle,
+    /// What is wrong right now, by what it is wrong with.
+    pub(super) troubles: BTreeMap<String, String>,
+    pub(super) started: Timestamp,
+    pub(super) protected: Vec<(IpNet, Protect)>,
+    pub(super) channels: Channels,
+    pub(super) due: Due,
+}
+
+/// What the loop waits for.
+pub(super) struct Channels {
+    pub(super) reports: mpsc::Receiver<Report>,
+    /// For sources that a reload starts.
+    pub(super) reporter: mpsc::Sender<Report>,
+    pub(super) firewall: mpsc::Receiver<firewall::Report>,
+    pub(super) calls: mpsc::Receiver<Call>,
+    pub(super) protected: mpsc::Receiver<Probed>,
+    pub(super) prober: mpsc::Sender<Probed>,
+    pub(super) hangup: Signal,
+    pub(super) terminate: Signal,
+    pub(super) interrupt: Signal,
+}
+
+/// When the next things are to be done without anybody asking.
+pub(super) struct Due {
+    pub(super) look: Instant,
+    pub(super) probe: Instant,
+    pub(super) probed: Instant,
+    pub(super) blocklist: Option<Instant>,
+    pub(super) positions: Option<Instant>,
+    pub(super) watchdog: Option<Duration>,
+}
+
+/// What is known of the firewall task.
+#[derive(Default)]
+pub(super) struct Kernel {
+    pub(super) backend: String,
+    pub(super) reason: String,
+    /// Whether the kernel has held all of the ledger since the start.
+    pub(super) synced: bool,
+}
+
+/// A source that is being read.
+pub(super) struct SourceState {
+    pub(super) name: String,
+    /// `None` while a reload has stopped it.
+    pub(super) running: Option<Running>,
+    pub(super) positions: Positions,
+    pub(super) logs: BTreeMap<Arc<str>, LogState>,
+    pub(super) live: bool,
+    /// Lines that were longer than a line may be.
+    pub(super) cut: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogState {
+    pub(super) lines: u64,
+    pub(super) bytes: u64,
+    pub(super) hits: u64,
+    pub(super) lost: u64,
+    pub(super) latest: Option<Timestamp>,
+}
+
+impl SourceState {
+    /// Whether a trouble of this key is one of this source or its logs.
+    pub(super) fn owns(&self, key: &str) -> bool {
+        let of_log = key.strip_prefix(&self.name).is_some_and(|rest| rest.is_empty() || rest.starts_with(": "));
+        of_log || self.logs.keys().any(|log| key == stamps_key(log))
+    }
+}
+
+/// The key of the trouble that a log's time stamps are wrong.
+fn stamps_key(log: &str) -> String {
+    format!("time stamps of {log}")
+}
+
+impl Guard {
+    pub(super) async fn run(&mut self) {
+        loop {
+            match self.next_event().await {
+                Event::Source(report) => self.on_reports(report),
+                Event::Firewall(report) => self.on_firewall(report),
+                Event::Call(call) => self.on_call(call).await,
+                Event::Protected(protected) => self.on_protected(protected),
+                Event::Files => self.look_at_files(Timestamp::now()),
+                Event::Deadline => self.on_deadline().await,
+                Event::Reload => self.on_hangup().await,
+                Event::Stop => return,
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let deadline = self.deadline();
+        let channels = &mut self.channels;
+        tokio::select! {
+            biased;
+            _ = channels.terminate.recv() => Event::Stop,
+            _ = channels.interrupt.recv() => Event::Stop,
+            _ = channels.hangup.recv() => Event::Reload,
+            Some(report) = channels.firewall.recv() => Event::Firewall(report),
+            Some(protected) = channels.protected.recv() => Event::Protected(protected),
+            () = self.folders.changed() => Event::Files,
+            () = tokio::time::sleep_until(deadline) => Event::Deadline,
+            Some(call) = channels.calls.recv() => Event::Call(call),
+            Some(report) = channels.reports.recv() => Event::Source(report),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let due = &self.due;
+        let mut first = due.look.min(due.probe);
+        for at in [due.blocklist, due.positions].into_iter().flatten() {
+            first = first.min(at);
+        }
+        if let Some(end) = self.pipeline.ledger.next_expiry() {
+            first = first.min(Instant::now() + end.since(Timestamp::now()));
+        }
+        first
+    }
+
+    /// Takes what is queued as one batch: the kernel first, then the ledger.
+    pub(super) fn on_reports(&mut self, first: Report) {
+        let now = Timestamp::now();
+        let mut outcome = self.on_report(first, now);
+        for _ in 1..REPORTS_AT_ONCE {
+            let Ok(report) = self.channels.reports.try_recv() else { break };
+            let next = self.on_report(report, now);
+            outcome.changes.extend(next.changes);
+            outcome.events.extend(next.events);
+        }
+        let banned = outcome.events.iter().any(|event| event.kind == Kind::Banned);
+        if outcome.changes.is_empty() {
+            self.chronicle.tell_all(outcome.events);
+            self.due.positions.get_or_insert(Instant::now() + WRITE_AFTER);
+        } else {
+            self.enact(outcome);
+        }
+        if banned {
+            // Somebody just logged in may be among them: look at once, and lift the ban if so.
+            self.due.probe = self.due.probe.min(self.due.probed + PROBE_AT_MOST);
+        }
+    }
+
+    fn on_report(&mut self, report: Report, now: Timestamp) -> Outcome {
+        match report {
+            Report::Batch(batch) => return self.on_batch(batch, now),
+            Report::Trouble { source, log, text } => self.trouble(self.log_key(source, &log), text),
+            Report::Recovered { source, log } => self.recovered(&self.log_key(source, &log)),
+            Report::Lost { source, log, lines, text } => {
+                if let Some(state) = self.log_state(source, &log) {
+                    state.lost += lines;
+                }
+                self.chronicle.tell(Happening::new(now, Kind::Lost, text));
+            }
+            Report::Cut { source, lines } => {
+                if let Some(state) = self.sources.get_mut(source) {
+                    state.cut += lines;
+                }
+            }
+            Report::CaughtUp { source } | Report::Ended { source } => self.set_live(source),
+        }
+        Outcome::default()
+    }
+
+    fn on_batch(&mut self, batch: Batch, now: Timestamp) -> Outcome {
+        let outcome = self.pipeline.on_hits(batch.source, &batch.hits, batch.warm, now);
+        if batch.warm {
+            return outcome;
+        }
+        if let Some(state) = self.log_state(batch.source, &batch.log) {
+            state.lines += batch.lines;
+            state.bytes += batch.bytes;
+            state.hits += batch.hits.iter().map(|hit| u64::from(hit.repeat)).sum::<u64>();
+            state.latest = state.latest.max(batch.latest);
+        }
+        self.notice_lag(batch.source, &batch.log, batch.latest, now);
+        if let (Some(position), Some(source)) = (batch.position, self.sources.get_mut(batch.source)) {
+            source.positions.advance(&batch.log, position);
+        }
+        outcome
+    }
+
+    /// A live log whose stamps are long past has a wrong zone or clock, and its bans would be over before they begin.
+    fn notice_lag(&mut self, source: usize, log: &Arc<str>, latest: Option<Timestamp>, now: Timestamp) {
+        const SUSPICIOUS: Duration = Duration::from_secs(600);
+        let Some(latest) = latest else { return };
+        if !self.sources.get(source).is_some_and(|state| state.live) {
+            return;
+        }
+        let key = stamps_key(log);
+        let behind = now.since(latest);
+        if behind < SUSPICIOUS {
+            self.recovered(&key);
+        } else if !self.troubles.contains_key(&key) {
+            let behind = crate::time::format_duration(behind);
+            self.trouble(
+                key,
+                format!(
+                    "new lines of {log} are stamped {behind} in the past; \
+                     check the time zone of the service that writes them, or bans will be over before they begin"
+                ),
+            );
+        }
+    }
+
+    /// Hands an outcome on: to the kernel first, then to the ledger, in the same batch.
+    pub(super) fn enact(&mut self, outcome: Outcome) {
+        self.send(outcome.changes, None);
+        self.store(None);
+        self.chronicle.tell_all(outcome.events);
+    }
+
+    /// Sends changes to the firewall task, and has the blocklist file follow.
+    pub(super) fn send(&mut self, changes: Vec<Change>, ack: Option<oneshot::Sender<Result<(), String>>>) {
+        if !changes.is_empty() {
+            self.due.blocklist.get_or_insert(Instant::now());
+        }
+        self.firewall.apply(changes, ack);
+    }
+
+    /// Writes the ledger with the positions that brought it there.
+    pub(super) fn store(&mut self, ack: Option<oneshot::Sender<Result<(), String>>>) {
+        let now = Timestamp::now();
+        self.busy = true;
+        self.due.look = self.due.look.min(Instant::now() + LOOK_AGAIN);
+        for source in &mut self.sources {
+            for (log, position) in source.positions.take_moved() {
+                self.pipeline.ledger.set_position(&source.name, &log, &position, now);
+            }
+        }
+        self.due.positions = None;
+        self.pipeline.ledger.commit(ack);
+    }
+
+    fn on_firewall(&mut self, report: firewall::Report) {
+        let now = Timestamp::now();
+        match report {
+            firewall::Report::Opened { name, why } => {
+                log::info!("backend {name}: {why}");
+                (self.kernel.backend, self.kernel.reason) = (name.to_owned(), why);
+            }
+            firewall::Report::NeedSync => self.firewall.sync(self.pipeline.ledger.entries(now)),
+            firewall::Report::Synced { entries, .. } => {
+                self.become_ready(entries);
+            }
+            firewall::Report::Repaired { what } => self.chronicle.tell(Happening::new(now, Kind::Repaired, what)),
+            firewall::Report::Trouble(text) => self.trouble("firewall".to_owned(), text),
+            firewall::Report::Recovered => self.recovered("firewall"),
+        }
+    }
+
+    /// READY means that the kernel holds every ban of the ledger.
+    fn become_ready(&mut self, entries: usize) {
+        if std::mem::replace(&mut self.kernel.synced, true) {
+            return;
+        }
+        let text = format!(
+            "guarding this machine, {} in the kernel",
+            plural(u32::try_from(entries).unwrap_or(u32::MAX), "entry")
+        );
+        self.chronicle.tell(Happening::new(Timestamp::now(), Kind::Started, text.as_str()));
+        notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&text)]);
+    }
+
+    fn on_protected(&mut self, probed: Probed) {
+        self.tell_unprotected(&probed);
+        if probed.networks != self.protected {
+            self.protected = probed.networks;
+            self.renew_allowlist();
+        }
+    }
+
+    /// Says which addresses could not be found out and so are not protected.
+    pub(super) fn tell_unprotected(&mut self, probed: &Probed) {
+        match probed.troubles.first() {
+            Some(trouble) => self.trouble("protected addresses".to_owned(), trouble.to_string()),
+            None => self.recovered("protected addresses"),
+        }
+    }
+
+    /// Puts the allowlist together anew and lifts bans that it covers.
+    pub(super) fn renew_allowlist(&mut self) {
+        let now = Timestamp::now();
+        let allowlist = super::startup::allowlist(&self.config, &self.protected, &self.pipeline.ledger, now);
+        let outcome = self.pipeline.allow(allowlist, now);
+        if !outcome.changes.is_empty() {
+            self.enact(outcome);
+        }
+    }
+
+    async fn on_deadline(&mut self) {
+        let (now, instant) = (Timestamp::now(), Instant::now());
+        let outcome = self.pipeline.expire(now);
+        if !outcome.changes.is_empty() || !outcome.events.is_empty() {
+            self.enact(outcome);
+        }
+        if self.due.look <= instant {
+            let busy = std::mem::take(&mut self.busy);
+            // systemd must hear of us more often than its patience lasts.
+            let idle = self.due.watchdog.map_or(LOOK_IDLE, |patience| LOOK_IDLE.min(patience / 3));
+            self.due.look = instant + if busy { LOOK_AGAIN.min(idle) } else { idle };
+            self.pipeline.rewind(now);
+            self.look_at_files(now);
+            self.chronicle.sum_up();
+            self.settle("ledger", self.pipeline.ledger.trouble());
+            self.settle("blocklist", self.blocklist.as_ref().and_then(Blocklist::trouble));
+            if self.firewall.is_behind() {
+                self.firewall.sync(self.pipeline.ledger.entries(now));
+            }
+            self.remove_remains().await;
+            if self.due.watchdog.is_some() {
+                notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+        }
+        if self.due.probe <= instant {
+            self.probe();
+        }
+        if self.due.blocklist.is_some_and(|at| at <= instant) {
+            self.due.blocklist = None;
+            self.write_blocklist();
+        }
+        if self.due.positions.is_some_and(|at| at <= instant) {
+            self.store(None);
+        }
+    }
+
+    /// Probes the protected addresses on a thread of its own: it reads many small files.
+    fn probe(&mut self) {
+        let now = Instant::now();
+        (self.due.probed, self.due.probe) = (now, now + PROBE_AGAIN);
+        let which: Vec<Protect> = self.config.allow.protect.iter().copied().collect();
+        let prober = self.channels.prober.clone();
+        tokio::task::spawn_blocking(move || {
+            // The loop takes one at a time; when it is busy the next probe will do.
+            let _busy = prober.try_send(protected::probe(&which));
+        });
+    }
+
+    pub(super) fn trouble(&mut self, key: String, text: String) {
+        if self.troubles.get(&key) == Some(&text) {
+            return;
+        }
+        self.chronicle.tell(Happening::new(Timestamp::now(), Kind::Trouble, text.as_str()));
+        self.troubles.insert(key, text);
+    }
+
+    /// Takes over what another thread says of itself.
+    fn settle(&mut self, key: &str, trouble: Option<String>) {
+        match trouble {
+            Some(text) => self.trouble(key.to_owned(), text),
+            None => self.recovered(key),
+        }
+    }
+
+    pub(super) fn recovered(&mut self, key: &str) {
+        if let Some(text) = self.troubles.remove(key) {
+            self.chronicle.tell(Happening::new(Timestamp::now(), Kind::Recovered, format!("no longer: {text}")));
+        }
+    }
+
+    fn log_key(&self, source: usize, log: &str) -> String {
+        format!("{}: {log}", self.sources.get(source).map_or("source", |state| state.name.as_str()))
+    }
+
+    fn log_state(&mut self, source: usize, log: &Arc<str>) -> Option<&mut LogState> {
+        self.sources.get_mut(source).map(|state| state.logs.entry(log.clone()).or_default())
+    }
+
+    fn set_live(&mut self, source: usize) {
+        if let Some(state) = self.sources.get_mut(source) {
+            state.live = true;
+        }
+    }
+
+    /// Stops reading, writes everything, and leaves the kernel as configured.
+    pub(super) async fn stop(mut self) {
+        notify(&[sd_notify::NotifyState::Stopping]);
+        let rules = match self.config.firewall.on_stop {
+            firewall::OnStop::Keep => "the rules stay, and each ban in them ends by itself",
+            firewall::OnStop::Remove => "the rules are removed",
+        };
+        self.chronicle.tell(Happening::new(Timestamp::now(), Kind::Stopped, rules));
+        self.stop_sources();
+        self.store(None);
+        self.write_blocklist();
+        let on_stop = self.config.firewall.on_stop;
+        let Guard { firewall, blocklist, pipeline, config, .. } = self;
+        let closing = tokio::task::spawn_blocking(move || {
+            firewall.stop(on_stop);
+            drop(blocklist);
+            if let Err(why) = pipeline.ledger.close() {
+                log::error!("{why}");
+            }
+        });
+        // A thread that panicked has aborted the process already.
+        let _joined = closing.await;
+        // Gone already, or never ours: either way nobody is served there any more.
+        let _gone = std::fs::remove_file(&config.daemon.socket);
+    }
+}
+
+/// Tells systemd; without it there is nobody to tell.
+pub(super) fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(why) = sd_notify::notify(states) {
+        log::warn!("systemd cannot be told: {why}");
+    }
+}

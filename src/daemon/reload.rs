@@ -1,0 +1,69 @@
+//! Taking over a new configuration while guarding. A wrong one changes nothing. A right one loses no ban, no count
+//! of a jail that counts as before, and no line: sources go on where they stopped.
+
+use super::guard::{Guard, SourceState};
+use super::startup;
+use crate::control::Reply;
+use crate::pipeline::event::{Event, Kind};
+use crate::pipeline::wiring::Wiring;
+use crate::setup::{self, Depth, Setup};
+use crate::time::Timestamp;
+
+impl Guard {
+    /// SIGHUP.
+    pub(super) async fn on_hangup(&mut self) {
+        if let Reply::Refused { message } = self.reload().await {
+            log::error!("{message}");
+        }
+    }
+
+    pub(super) async fn reload(&mut self) -> Reply {
+        let (setup, problems) = setup::load(&self.path, Depth::Read);
+        super::tell(&problems);
+        let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let Some(Setup { config, filters }) = setup else {
+            let message = format!("the old configuration stays in force, because:\n{}", shown.join("\n"));
+            return Reply::Refused { message };
+        };
+        if let Some(message) = self.needs_restart(&config) {
+            return Reply::Refused { message };
+        }
+        self.stop_sources();
+        let wiring = Wiring::new(&config, &filters, startup::place_of);
+        self.pipeline.reconfigure(&config, &wiring);
+        let old_sources = std::mem::take(&mut self.sources);
+        self.forget_troubles(&old_sources);
+        let refirewall = config.firewall != self.config.firewall || config.daemon.mode != self.config.daemon.mode;
+        let old = std::mem::replace(&mut self.config, config);
+        if refirewall && let Err(failure) = self.replace_firewall(&old).await {
+            self.trouble("firewall".to_owned(), failure.text);
+        }
+        self.start_sources(&wiring, &old_sources);
+        self.open_files();
+        self.renew_allowlist();
+        let message = format!("reloaded {}: {} jails", self.path.display(), wiring.jails.len());
+        self.chronicle.tell(Event::new(Timestamp::now(), Kind::Reloaded, message.as_str()));
+        Reply::Done { message, warnings: shown }
+    }
+
+    /// What is still wrong with a log or a file, whoever reads it from now on will say.
+    fn forget_troubles(&mut self, sources: &[SourceState]) {
+        let files = self.watches.iter().map(|watch| watch.path().display().to_string());
+        let files: Vec<String> = files.chain(["blocklist".to_owned()]).collect();
+        self.troubles.retain(|key, _| {
+            let of_source = sources.iter().any(|source| source.owns(key));
+            !of_source && !files.contains(key)
+        });
+    }
+
+    /// What cannot change under a running daemon.
+    fn needs_restart(&self, config: &crate::config::Config) -> Option<String> {
+        let (old, new) = (&self.config.daemon, &config.daemon);
+        let changed = match () {
+            () if old.state_dir != new.state_dir => "state_dir",
+            () if old.socket != new.socket => "socket",
+            () => return None,
+        };
+        Some(format!("`{changed}` in [daemon] has changed: that needs a restart; the old configuration stays in force"))
+    }
+}

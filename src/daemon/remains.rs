@@ -1,0 +1,84 @@
+//! Another backend takes over: the old one's rules stay until the new one holds every ban, and are then taken out, so
+//! that packets of banned sources pass at no time and nothing is left in two places.
+
+use tokio::task::JoinHandle;
+
+use super::Failure;
+use super::guard::{Guard, Kernel};
+use super::startup::{settings, spawn_firewall};
+use crate::config::Config;
+use crate::firewall::{self, Choice, FirewallError, OnStop, Settings};
+
+/// What earlier configurations, of this process or of one before, have left in the kernel.
+pub(super) struct Remains {
+    left: Vec<Settings>,
+    removal: Option<(Settings, JoinHandle<Result<(), FirewallError>>)>,
+}
+
+impl Remains {
+    /// What stands in the kernel at the start. That of the backend which will be used is no remains; it is sorted out
+    /// once that is known.
+    pub(super) fn find(config: &Config) -> Remains {
+        let settings = settings(config);
+        let made_by = |backend| Settings { backend, ..settings.clone() };
+        Remains { left: firewall::traces(&settings).into_iter().map(made_by).collect(), removal: None }
+    }
+}
+
+impl Guard {
+    /// Replaces the firewall task. Where backend and chain are the same, the new one corrects what the old one made.
+    pub(super) async fn replace_firewall(&mut self, old: &Config) -> Result<(), Failure> {
+        self.await_removal().await;
+        self.remains.left.extend(self.made_by(old));
+        // With a channel of its own, so that nothing that the old one still says is taken for the new one's.
+        let (new, reports) = spawn_firewall(&self.config)?;
+        let old = std::mem::replace(&mut self.firewall, new);
+        self.channels.firewall = reports;
+        let stopped = tokio::task::spawn_blocking(move || old.stop(OnStop::Keep)).await;
+        // A thread that panicked has aborted the process already.
+        drop(stopped);
+        self.kernel = Kernel::default();
+        self.troubles.remove("firewall");
+        Ok(())
+    }
+
+    /// What the task of this configuration has put into the kernel, by the backend that it settled on.
+    fn made_by(&self, config: &Config) -> Option<Settings> {
+        let backend = self.kernel.backend.parse().ok().filter(|backend| *backend != Choice::None)?;
+        Some(Settings { backend, ..settings(config) })
+    }
+
+    /// Once the backend of now holds everything, takes out what earlier ones have left: one after the other, and again
+    /// where it failed.
+    pub(super) async fn remove_remains(&mut self) {
+        if self.remains.removal.as_ref().is_some_and(|(_, removal)| removal.is_finished()) {
+            self.await_removal().await;
+        }
+        let Ok(backend) = self.kernel.backend.parse::<Choice>() else { return };
+        if !self.kernel.synced || self.remains.removal.is_some() {
+            return;
+        }
+        let chain = &self.config.firewall.chain;
+        self.remains.left.retain(|made| made.backend != backend || made.chain != *chain);
+        if let Some(made) = self.remains.left.pop() {
+            let settings = made.clone();
+            let removal = move || firewall::open(&settings).and_then(|(mut backend, _)| backend.remove());
+            self.remains.removal = Some((made, tokio::task::spawn_blocking(removal)));
+        }
+    }
+
+    /// Two backends must not be at work on the same rules.
+    async fn await_removal(&mut self) {
+        let Some((made, removal)) = self.remains.removal.take() else { return };
+        match removal.await {
+            Ok(Ok(())) => self.recovered("remains"),
+            Ok(Err(why)) => {
+                let text = format!("the rules of the backend that was used before could not be removed: {why}");
+                self.trouble("remains".to_owned(), text);
+                self.remains.left.push(made);
+            }
+            // A thread that panicked has aborted the process already.
+            Err(_) => {}
+        }
+    }
+}

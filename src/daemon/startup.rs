@@ -1,0 +1,246 @@
+//! Start-up, in order: ledger, allowlist, blocklist files, firewall, sources, control socket.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Failure;
+use super::chronicle::Chronicle;
+use super::folders::Folders;
+use super::guard::{Channels, Due, Guard, Kernel, SourceState};
+use super::remains::Remains;
+use crate::config::{Config, Jail, Mode};
+use crate::control::server;
+use crate::filters::{Evidence, Filter};
+use crate::firewall::{self, FirewallError, Settings, Task};
+use crate::ledger::{Ban, Entry, Ledger, Opened};
+use crate::pipeline::Pipeline;
+use crate::pipeline::event::{Event, Kind};
+use crate::pipeline::positions::Positions;
+use crate::pipeline::wiring::{Source, Wiring};
+use crate::policy::allowlist::Allowlist;
+use crate::policy::protected::{self, Protect};
+use crate::setup::Setup;
+use crate::sources::{self, Place};
+use crate::time::Timestamp;
+
+/// Reports of sources that may wait for the loop. When it is full the sources wait, and their logs with them.
+const REPORTS: usize = 64;
+/// Reports of the firewall, the ledger and the blocklist file; commands of clients.
+const MESSAGES: usize = 64;
+/// A log that is seen for the first time is read from this long ago, or as far as its windows look, if further.
+const FIRST_LOOK: Duration = Duration::from_secs(600);
+
+/// Makes everything ready and starts it.
+pub(super) fn start(path: PathBuf, setup: Setup) -> Result<Guard, Failure> {
+    let Setup { config, filters } = setup;
+    let now = Timestamp::now();
+    let (ledger, opened) = Ledger::open(&config.daemon.state_dir, now).map_err(|why| Failure::new(why.to_string()))?;
+    let listener = server::bind(&config.daemon.socket).map_err(|why| Failure::new(why.to_string()))?;
+    let wiring = Wiring::new(&config, &filters, place_of);
+    let which: Vec<Protect> = config.allow.protect.iter().copied().collect();
+    let found = protected::probe(&which);
+    let allowlist = allowlist(&config, &found.networks, &ledger, now);
+    let pipeline = Pipeline::new(&config, &wiring, ledger, allowlist);
+    let rescued = rescue(&opened, &config, &pipeline);
+    let remains = Remains::find(&config);
+    let (firewall, firewall_reports) = spawn_firewall(&config)?;
+    let (reporter, reports) = mpsc::channel(REPORTS);
+    let (caller, calls) = mpsc::channel(MESSAGES);
+    let (prober, protected) = mpsc::channel(1);
+    let signals = |kind| signal(kind).map_err(|why| Failure::new(format!("signals cannot be caught: {why}")));
+    let channels = Channels {
+        reports,
+        reporter,
+        firewall: firewall_reports,
+        calls,
+        protected,
+        prober,
+        hangup: signals(SignalKind::hangup())?,
+        terminate: signals(SignalKind::terminate())?,
+        interrupt: signals(SignalKind::interrupt())?,
+    };
+    let mut guard = Guard {
+        path,
+        pipeline,
+        sources: Vec::new(),
+        firewall,
+        kernel: Kernel::default(),
+        remains,
+        blocklist: None,
+        watches: Vec::new(),
+        folders: Folders::of(&[]),
+        busy: true,
+        chronicle: Chronicle::new(),
+        troubles: BTreeMap::new(),
+        started: now,
+        protected: found.networks.clone(),
+        channels,
+        due: Due::new(),
+        config,
+    };
+    guard.tell_unprotected(&found);
+    guard.take_over(&opened, rescued, now);
+    guard.open_files();
+    guard.start_sources(&wiring, &[]);
+    tokio::spawn(server::serve(listener, caller));
+    Ok(guard)
+}
+
+/// `mode = "observe"` is the backend that enforces nothing.
+pub(super) fn settings(config: &Config) -> Settings {
+    let mut settings = config.firewall.clone();
+    if config.daemon.mode == Mode::Observe {
+        settings.backend = firewall::Choice::None;
+    }
+    settings
+}
+
+/// Starts the firewall task of this configuration; its reports come out at the other end.
+pub(super) fn spawn_firewall(config: &Config) -> Result<(Task, mpsc::Receiver<firewall::Report>), Failure> {
+    let (reporter, reports) = mpsc::channel(MESSAGES);
+    let task = firewall::task::spawn(settings(config), reporter)
+        .map_err(|why| Failure::new(format!("the firewall's thread cannot be started: {why}")))?;
+    Ok((task, reports))
+}
+
+/// The place where a jail finds its lines on this machine, now.
+pub(super) fn place_of(jail: &Jail, filter: &Filter) -> Place {
+    jail.source.resolve(&filter.logs, &filter.units, &filter.programs)
+}
+
+/// Everything that may not be banned: as configured, as protected, as granted.
+pub(super) fn allowlist(config: &Config, protected: &[(IpNet, Protect)], ledger: &Ledger, now: Timestamp) -> Allowlist {
+    let mut allowlist = Allowlist::default();
+    allowlist.set_given(&config.allow.networks);
+    allowlist.set_protected(protected);
+    for (prefix, end) in ledger.grants() {
+        // As many as the ledger kept fit in again.
+        let _fits = allowlist.grant(*prefix, *end, now);
+    }
+    allowlist
+}
+
+/// What a damaged ledger has lost is still in the kernel and in the blocklist file. Lists were not lost with it.
+/// Says so where the kernel cannot be asked.
+fn rescue(opened: &Opened, config: &Config, pipeline: &Pipeline) -> (Vec<Ban>, Option<FirewallError>) {
+    let Opened::SetAside { .. } = opened else { return (Vec::new(), None) };
+    let now = Timestamp::now();
+    let mut bans = match &config.blocklist.write {
+        Some(path) => super::files::known_bans(path, now),
+        None => Vec::new(),
+    };
+    let mut known: HashSet<IpNet> = pipeline.ledger.entries(now).into_iter().map(|entry| entry.prefix).collect();
+    known.extend(bans.iter().map(|ban| ban.prefix));
+    let held = firewall::open(&settings(config)).and_then(|(mut backend, _)| backend.held(now));
+    let (held, failed) = held.map_or_else(|why| (Vec::new(), Some(why)), |held| (held, None));
+    let unknown = held.into_iter().filter(|entry| !known.contains(&entry.prefix));
+    bans.extend(unknown.map(|entry| restored(entry, now)));
+    bans.retain(|ban| pipeline.allowlist.refuses(ban.prefix, now).is_none());
+    (bans, failed)
+}
+
+/// A ban of which only the kernel still knows.
+fn restored(entry: Entry, now: Timestamp) -> Ban {
+    let Entry { prefix, scope, until } = entry;
+    let reason = "read back from the kernel after the ledger was damaged".into();
+    Ban { prefix, jail: "restored".into(), scope, since: now, until, reason, count: 1, evidence: Evidence::Proven }
+}
+
+impl Due {
+    pub(super) fn new() -> Due {
+        let now = Instant::now();
+        let watchdog = sd_notify::watchdog_enabled();
+        Due { look: now, probe: now, probed: now, blocklist: Some(now), positions: None, watchdog }
+    }
+}
+
+impl Guard {
+    /// Says what the ledger brought, and takes over what was rescued.
+    fn take_over(&mut self, opened: &Opened, (rescued, failed): (Vec<Ban>, Option<FirewallError>), now: Timestamp) {
+        match opened {
+            Opened::Fresh => log::info!("a new ledger in {}", self.config.daemon.state_dir.display()),
+            Opened::Restored { bans, lists, ended_meanwhile, skipped } => {
+                log::info!("{bans} bans and {lists} lists from the ledger; {ended_meanwhile} bans ended meanwhile");
+                if *skipped > 0 {
+                    log::warn!("{skipped} records of the ledger could not be read; the others are not affected");
+                }
+            }
+            Opened::SetAside { path, why } => {
+                let failed = failed.map(|why| format!("; the kernel could not be asked: {why}")).unwrap_or_default();
+                let text = format!(
+                    "the ledger was damaged ({why}); it was set aside as {} and {} bans were read back from the \
+                     kernel and the blocklist file{failed}",
+                    path.display(),
+                    rescued.len()
+                );
+                self.trouble("damaged ledger".to_owned(), text);
+            }
+        }
+        for ban in rescued {
+            self.pipeline.ledger.ban(ban);
+        }
+        self.pipeline.expire(now);
+        self.renew_allowlist();
+        self.store(None);
+    }
+
+    /// Starts a thread per source, each where its positions say.
+    pub(super) fn start_sources(&mut self, wiring: &Wiring, old: &[SourceState]) {
+        let now = Timestamp::now();
+        for (index, source) in wiring.sources.iter().enumerate() {
+            log::info!("watching {} for {}", source.place, source.audience(&wiring.jails));
+            let state = self.start_source(index, source, old, now);
+            self.sources.push(state);
+        }
+        if wiring.sources.is_empty() {
+            self.chronicle.tell(Event::new(now, Kind::Trouble, "no jail is enabled: nothing is watched"));
+        }
+    }
+
+    fn start_source(&mut self, index: usize, source: &Source, old: &[SourceState], now: Timestamp) -> SourceState {
+        let name = source.place.to_string();
+        let kept = old.iter().find(|state| state.name == name);
+        let (resume, logs, live, cut) = match kept {
+            Some(state) => (state.positions.current(), state.logs.clone(), state.live, state.cut),
+            None => (self.pipeline.ledger.positions(&name), BTreeMap::new(), false, 0),
+        };
+        let positions = Positions::new(&resume);
+        let spec = sources::Spec {
+            index,
+            place: source.place.clone(),
+            scan: source.matcher.clone(),
+            resume,
+            start: true,
+            since: now - source.reach.max(FIRST_LOOK),
+            // After a reload the windows are as they were.
+            refill: kept.is_none(),
+            zone: jiff::tz::TimeZone::system(),
+        };
+        let running = match sources::spawn(spec, self.channels.reporter.clone()) {
+            Ok(running) => Some(running),
+            Err(why) => {
+                self.trouble(name.clone(), format!("{name} is not watched: its thread cannot be started ({why})"));
+                None
+            }
+        };
+        SourceState { name, running, positions, logs, live, cut }
+    }
+
+    /// Ends all source threads and takes what they had already handed over.
+    pub(super) fn stop_sources(&mut self) {
+        for source in &mut self.sources {
+            if let Some(running) = source.running.take() {
+                running.stop();
+            }
+        }
+        while let Ok(report) = self.channels.reports.try_recv() {
+            self.on_reports(report);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! How the daemon is, for `banctl status`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::guard::{Guard, LogState, SourceState};
+use crate::config::Mode;
+use crate::control::{Health, JailStatus, ListStatus, SourceStatus, Status};
+
+impl Guard {
+    pub(super) fn status(&self) -> Status {
+        let ledger = &self.pipeline.ledger;
+        Status {
+            health: self.health(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: self.started,
+            config: self.path.display().to_string(),
+            backend: self.kernel.backend.clone(),
+            backend_reason: self.kernel.reason.clone(),
+            bans: ledger.ban_count() as u64,
+            listed: ledger.listed_count() as u64,
+            installed: self.firewall.installed() as u64,
+            jails: self.jails(),
+            sources: self.sources.iter().flat_map(|source| self.logs_of(source)).collect(),
+            lists: ledger
+                .lists()
+                .map(|list| ListStatus {
+                    list: list.name.to_string(),
+                    entries: list.prefixes.len() as u64,
+                    until: list.until,
+                })
+                .collect(),
+            troubles: self.troubles.values().cloned().collect(),
+        }
+    }
+
+    fn health(&self) -> Health {
+        if self.config.daemon.mode == Mode::Observe {
+            Health::Observing
+        } else if self.troubles.contains_key("firewall") {
+            Health::Failing
+        } else if !self.kernel.synced {
+            Health::Starting
+        } else if self.troubles.is_empty() {
+            Health::Ok
+        } else {
+            Health::Degraded
+        }
+    }
+
+    fn jails(&self) -> Vec<JailStatus> {
+        let mut banned: HashMap<&str, u64> = HashMap::new();
+        for ban in self.pipeline.ledger.bans() {
+            *banned.entry(&*ban.jail).or_default() += 1;
+        }
+        let status = |state: &crate::pipeline::JailState| JailStatus {
+            jail: state.jail.name.clone(),
+            filter: state.jail.filter.clone(),
+            hits: state.counts.hits,
+            offences: state.counts.offences,
+            bans: state.counts.bans,
+            banned_now: banned.get(state.jail.name.as_str()).copied().unwrap_or(0),
+            ignored: state.counts.ignored,
+            tracked: state.tracked() as u64,
+            evicted: state.evicted(),
+        };
+        self.pipeline.jails().iter().map(status).collect()
+    }
+
+    /// One row per log; a source that has read nothing yet is a row too.
+    fn logs_of(&self, source: &SourceState) -> Vec<SourceStatus> {
+        let prefix = format!("{}: ", source.name);
+        let trouble = |log: &str| self.troubles.get(&format!("{prefix}{log}")).cloned();
+        let row = |log: &str, state: &LogState| SourceStatus {
+            // Within its source, a log that is no file is only called `kmsg` or `journal`.
+            log: if log.starts_with('/') { log } else { &source.name }.to_owned(),
+            lines: state.lines,
+            bytes: state.bytes,
+            hits: state.hits,
+            lost: state.lost,
+            cut: source.cut,
+            latest: state.latest,
+            live: source.live,
+            trouble: trouble(log),
+        };
+        if source.logs.is_empty() {
+            let any = self.troubles.range(prefix.clone()..).next().filter(|(key, _)| key.starts_with(&prefix));
+            let trouble = any.map(|(_, text)| text.clone());
+            return vec![SourceStatus { trouble, ..row(&source.name, &LogState::default()) }];
+        }
+        source.logs.iter().map(|(log, state): (&Arc<str>, &LogState)| row(log, state)).collect()
+    }
+}

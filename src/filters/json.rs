@@ -1,0 +1,208 @@
+//! Rules on the fields of a JSON object. In: a line that is one, or the message of a syslog line that is one.
+//! Out: the offender of an object that fulfils all conditions. Text before the object never counts as part of it.
+
+use regex::bytes::Regex;
+use serde_json::Value;
+
+use super::address;
+use super::pattern::{TextRule, shortened};
+use super::timestamp::{self, Stamp};
+use super::{Offender, Told};
+
+/// The way to a field, as `request.remote_ip`: steps into objects, or one key with dots in its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FieldPath(String);
+
+/// What a filter asks of an object.
+#[derive(Debug)]
+pub(crate) struct JsonRule {
+    pub(crate) offender: Source,
+    pub(crate) user: Option<FieldPath>,
+    pub(crate) time: Option<FieldPath>,
+    /// All must hold.
+    pub(crate) conditions: Vec<Condition>,
+}
+
+/// Where the offender stands.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// The field is the address, perhaps with a port.
+    Field(FieldPath),
+    /// The field is text with the address in it.
+    Text(FieldPath, TextRule),
+}
+
+/// A condition on one field.
+#[derive(Debug)]
+pub(crate) enum Condition {
+    /// The field is one of these scalars.
+    OneOf(FieldPath, Vec<Scalar>),
+    /// The field is text that matches.
+    Matches(FieldPath, Regex),
+}
+
+/// A value that a field is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scalar {
+    Text(String),
+    Number(i64),
+    Bool(bool),
+}
+
+/// Fields that commonly hold the time, tried in turn when a filter names none.
+const TIME_FIELDS: [&str; 6] = ["time", "timestamp", "ts", "@timestamp", "datetime", "date"];
+
+impl FieldPath {
+    pub(crate) fn new(path: &str) -> Option<FieldPath> {
+        let valid = !path.is_empty() && path.split('.').all(|step| !step.is_empty());
+        valid.then(|| FieldPath(path.to_owned()))
+    }
+
+    fn of<'v>(&self, object: &'v Value) -> Option<&'v Value> {
+        object.get(&self.0).or_else(|| self.0.split('.').try_fold(object, |value, step| value.get(step)))
+    }
+
+    /// The last key of the path, which every line with the field contains.
+    pub(crate) fn literal(&self) -> &str {
+        self.0.rsplit('.').next().unwrap_or(&self.0)
+    }
+}
+
+impl Scalar {
+    fn equals(&self, value: &Value) -> bool {
+        match self {
+            Scalar::Text(text) => value.as_str() == Some(text),
+            Scalar::Number(number) => value.as_i64() == Some(*number),
+            Scalar::Bool(flag) => value.as_bool() == Some(*flag),
+        }
+    }
+
+    /// How an object with this value writes it, if there are few ways.
+    fn literals(&self) -> Option<Vec<String>> {
+        match self {
+            Scalar::Text(text) => {
+                let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" _.-:".contains(&byte));
+                (plain && text.len() >= 3).then(|| vec![text.clone()])
+            }
+            // With what stands around it: bare digits are in too many lines.
+            Scalar::Number(number) => {
+                let written = |before| [",", "}", " "].map(|after| format!("{before}{number}{after}"));
+                Some([":", " "].into_iter().flat_map(written).collect())
+            }
+            Scalar::Bool(_) => None,
+        }
+    }
+}
+
+impl Condition {
+    fn holds(&self, object: &Value) -> bool {
+        match self {
+            Condition::OneOf(path, allowed) => {
+                path.of(object).is_some_and(|value| allowed.iter().any(|scalar| scalar.equals(value)))
+            }
+            Condition::Matches(path, regex) => {
+                path.of(object).and_then(Value::as_str).is_some_and(|text| regex.is_match(text.as_bytes()))
+            }
+        }
+    }
+}
+
+impl JsonRule {
+    /// Texts one of which every matching line contains.
+    pub(crate) fn literals(&self) -> Vec<String> {
+        let of_condition = |condition: &Condition| match condition {
+            Condition::OneOf(_, allowed) => {
+                let each = allowed.iter().map(Scalar::literals).collect::<Option<Vec<_>>>();
+                each.map(|literals| literals.concat())
+            }
+            Condition::Matches(..) => None,
+        };
+        let shortest = |literals: &Vec<String>| literals.iter().map(String::len).min();
+        let best = self.conditions.iter().filter_map(of_condition).max_by_key(shortest);
+        best.unwrap_or_else(|| {
+            let (Source::Field(path) | Source::Text(path, _)) = &self.offender;
+            vec![path.literal().to_owned()]
+        })
+    }
+
+    pub(crate) fn find(&self, text: &[u8]) -> Option<Told> {
+        let object: Value = serde_json::from_slice(text.strip_prefix(b"{").map(|_| text)?).ok()?;
+        if !self.conditions.iter().all(|condition| condition.holds(&object)) {
+            return None;
+        }
+        let user = self.user.as_ref().and_then(|path| path.of(&object)?.as_str());
+        let user = user.and_then(|name| shortened(name.as_bytes()));
+        let stamp = self.stamp(&object);
+        match &self.offender {
+            Source::Field(path) => {
+                let text = path.of(&object)?.as_str()?.trim().as_bytes();
+                let offender = address::whole(text).map(Offender::Address).or_else(|| {
+                    address::offender_at(text, 0).filter(|found| found.end == text.len()).map(|found| found.offender)
+                })?;
+                Some(Told { offender, user, stamp })
+            }
+            Source::Text(path, rule) => {
+                let found = rule.find(path.of(&object)?.as_str()?.as_bytes())?;
+                let user = user.or_else(|| found.user());
+                Some(Told { user, stamp, offender: found.offender })
+            }
+        }
+    }
+
+    fn stamp(&self, object: &Value) -> Option<Stamp> {
+        if let Some(path) = &self.time {
+            return stamp_of(path.of(object)?);
+        }
+        TIME_FIELDS.iter().find_map(|field| stamp_of(object.get(field)?))
+    }
+}
+
+fn stamp_of(value: &Value) -> Option<Stamp> {
+    match value {
+        Value::String(text) => timestamp::leading(text.as_bytes()).map(|(stamp, _)| stamp),
+        Value::Number(number) => timestamp::leading(number.to_string().as_bytes()).map(|(stamp, _)| stamp),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> FieldPath {
+        FieldPath::new(text).unwrap()
+    }
+
+    fn rule(offender: Source, conditions: Vec<Condition>) -> JsonRule {
+        JsonRule { offender, user: Some(path("user")), time: None, conditions }
+    }
+
+    #[test]
+    fn a_field_counts_only_when_all_conditions_hold() {
+        let status = Condition::OneOf(path("status"), vec![Scalar::Number(401), Scalar::Number(403)]);
+        let rule = rule(Source::Field(path("request.remote_ip")), vec![status]);
+        let told = rule.find(br#"{"status":401,"user":"bob","ts":1795224600.5,"request":{"remote_ip":"192.0.2.1:9"}}"#);
+        let told = told.unwrap();
+        assert_eq!(told.offender, Offender::Address("192.0.2.1".parse().unwrap()));
+        assert_eq!(told.user.as_deref(), Some("bob"));
+        assert!(told.stamp.is_some());
+        for other in [
+            r#"{"status":200,"request":{"remote_ip":"192.0.2.1"}}"#,
+            r#"{"status":401,"request":{"remote_ip":7}}"#,
+            r#"x {"status":401,"request":{"remote_ip":"192.0.2.1"}}"#,
+            r#"{"status":401,"request":{"remote_ip":"192.0.2.1"}"#,
+        ] {
+            assert!(rule.find(other.as_bytes()).is_none(), "{other}");
+        }
+        assert_eq!(rule.literals()[..6], [":401,", ":401}", ":401 ", " 401,", " 401}", " 401 "]);
+    }
+
+    #[test]
+    fn an_address_within_a_field_is_found_by_a_pattern() {
+        let text = TextRule::new("^login of (?<user>.*) failed from <ADDR>$").unwrap();
+        let rule = rule(Source::Text(path("msg"), text), vec![]);
+        let told = rule.find(br#"{"msg":"login of a failed from 192.0.2.1 failed from 203.0.113.5"}"#).unwrap();
+        assert_eq!(told.offender, Offender::Address("203.0.113.5".parse().unwrap()));
+        assert_eq!(rule.literals(), ["msg"]);
+    }
+}

@@ -1,0 +1,496 @@
+//! Patterns on text: `prefix <ADDR> suffix`. In: a regex as a filter file has it. Out: a rule that finds the offender
+//! in a message, or the reason why it is refused. No capture engine runs until a match is certain.
+
+use std::fmt;
+
+use memchr::memmem;
+use regex::bytes::Regex;
+use regex_syntax::ast::{self, Ast, GroupKind};
+use regex_syntax::hir::{Hir, HirKind, Look};
+
+use super::Offender;
+use super::address::{offender_at, tuple_at};
+use super::ambiguity::{Forgery, literal_end, required_literals};
+use super::timestamp::{self, Stamp};
+
+/// What stands for the offender in a pattern.
+const PLACE: &str = "<ADDR>";
+
+/// Places in one message at which an address is looked for; each costs time in proportion to the message.
+const MOST_PLACES: usize = 32;
+
+/// Largest compiled regex of one side of a pattern, in bytes.
+const SIZE_LIMIT: usize = 1 << 20;
+
+/// Longest user name kept, in bytes.
+const LONGEST_USER: usize = 64;
+
+/// A compiled pattern.
+#[derive(Debug)]
+pub(crate) struct TextRule {
+    /// Matches all of the text before the address.
+    prefix: Regex,
+    /// Matches from the end of the address on; `None` when anything may follow.
+    suffix: Option<Regex>,
+    /// Every prefix ends with this text; empty when there is none.
+    separator: Box<[u8]>,
+    /// The prefix can swallow a forged address: only the last place can be the true one.
+    last: bool,
+    groups: Groups,
+    /// The short way to the group `user`.
+    account: Option<Account>,
+    /// Texts one of which every match contains, in some letter case; empty when there are none.
+    pub(crate) literals: Vec<Vec<u8>>,
+}
+
+/// Which of the groups that mean something a pattern has.
+#[derive(Debug)]
+struct Groups {
+    /// What tells which other lines a line belongs to.
+    id: bool,
+    user: bool,
+    time: bool,
+}
+
+/// The group `user` where it stands right before the separator, read without a capture engine, which would cost more
+/// than the whole match.
+#[derive(Debug)]
+struct Account {
+    lead: Regex,
+    name: Regex,
+    /// Length of the fixed text between the name and the address.
+    tail: usize,
+}
+
+/// A pattern without an address of its own: another line, the join, has it.
+#[derive(Debug)]
+pub(crate) struct JoinedRule {
+    regex: Regex,
+    /// Index of the join within its filter.
+    pub(crate) join: u16,
+    has_id: bool,
+    /// As those of a [`TextRule`].
+    pub(crate) literals: Vec<Vec<u8>>,
+}
+
+impl JoinedRule {
+    pub(crate) fn new(pattern: &str, join: u16) -> Result<JoinedRule, PatternError> {
+        if pattern.contains(PLACE) {
+            return Err(PatternError::PlaceInJoined);
+        }
+        let parsed = parse(pattern)?;
+        if !begins_with_anchor(&parsed) {
+            return Err(PatternError::NotAnchored);
+        }
+        let regex = compile(pattern)?;
+        let has_id = regex.capture_names().flatten().any(|name| name == "id");
+        Ok(JoinedRule { regex, join, has_id, literals: required_literals(&parsed, &Hir::empty()) })
+    }
+
+    pub(crate) fn has_id(&self) -> bool {
+        self.has_id
+    }
+
+    /// Whether the message matches, and what it calls its connection: `process`, unless the pattern has a group `id`.
+    pub(crate) fn id<'t>(&self, message: &'t [u8], process: &'t [u8]) -> Option<&'t [u8]> {
+        let id = if self.has_id {
+            self.regex.captures(message)?.name("id")?.as_bytes()
+        } else {
+            self.regex.is_match(message).then_some(process)?
+        };
+        (!id.is_empty()).then_some(id)
+    }
+}
+
+/// Where a rule matched. What it captured is read on demand.
+pub(crate) struct Match<'r, 't> {
+    pub(crate) offender: Offender,
+    rule: &'r TextRule,
+    before: &'t [u8],
+    after: &'t [u8],
+}
+
+/// Why a pattern is refused.
+#[derive(Debug)]
+pub(crate) enum PatternError {
+    NotAnchored,
+    NoPlace,
+    ManyPlaces,
+    Nested,
+    PlaceInJoined,
+    Syntax(String),
+    Ambiguous,
+}
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PatternError::NotAnchored => f.write_str("a pattern must begin with '^'"),
+            PatternError::NoPlace => f.write_str("the pattern does not say where the offender stands"),
+            PatternError::ManyPlaces => f.write_str("a pattern names its offender once"),
+            PatternError::Nested => f.write_str("<ADDR> stands inside a group or an alternation"),
+            PatternError::PlaceInJoined => f.write_str("a pattern with 'join' has no <ADDR>: its join has it"),
+            PatternError::Syntax(reason) => write!(f, "not a regex: {reason}"),
+            PatternError::Ambiguous => {
+                f.write_str("attacker's text can choose the address: catch-alls stand on both sides of <ADDR>")
+            }
+        }
+    }
+}
+
+impl PatternError {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            PatternError::NotAnchored => "write '^' and the fixed text that the message begins with",
+            PatternError::NoPlace => "write <ADDR> where the address stands",
+            PatternError::ManyPlaces | PatternError::Nested => {
+                "write two patterns, each with one <ADDR> at its top level"
+            }
+            PatternError::PlaceInJoined => "leave out 'join', or <ADDR>",
+            PatternError::Syntax(_) => "the syntax is that of the regex crate, on bytes, without look-around",
+            PatternError::Ambiguous => {
+                "bound one side: end the pattern with exactly what the program writes after the address and '$', \
+                 or let what stands before it match nothing that contains the separator (such as \\S+)"
+            }
+        }
+    }
+}
+
+impl TextRule {
+    pub(crate) fn new(pattern: &str) -> Result<TextRule, PatternError> {
+        let (before, after) = pattern.split_once(PLACE).ok_or(PatternError::NoPlace)?;
+        if after.contains(PLACE) {
+            return Err(PatternError::ManyPlaces);
+        }
+        let flags = leading_flags(before);
+        let after = format!("{flags}{after}");
+        let prefix = parse(before).map_err(|error| refine(error, pattern))?;
+        let suffix = parse(&after).map_err(|error| refine(error, pattern))?;
+        if is_alternation(before) || is_alternation(&after) {
+            return Err(PatternError::Nested);
+        }
+        if !begins_with_anchor(&prefix) {
+            return Err(PatternError::NotAnchored);
+        }
+        let forgery = Forgery::behind(&prefix);
+        let last = forgery.fits_into(&prefix);
+        if last && (!ends_with_anchor(&suffix) || forgery.fits_into(&suffix)) {
+            return Err(PatternError::Ambiguous);
+        }
+        let compiled = (compile(&format!("{flags}(?:{before})$"))?, compile(&format!("{flags}^(?:{after})"))?);
+        let sides = [&compiled.0, &compiled.1];
+        let has_group = |name| sides.iter().any(|side| side.capture_names().flatten().any(|group| group == name));
+        Ok(TextRule {
+            groups: Groups { id: has_group("id"), user: has_group("user"), time: has_group("time") },
+            account: Account::of(before, flags),
+            prefix: compiled.0,
+            suffix: (!matches!(suffix.kind(), HirKind::Empty)).then_some(compiled.1),
+            separator: literal_end(&prefix).into(),
+            last,
+            literals: required_literals(&prefix, &suffix),
+        })
+    }
+
+    pub(crate) fn has_id(&self) -> bool {
+        self.groups.id
+    }
+
+    /// Whether only the end of a message tells a true address from a forged one.
+    pub(crate) fn needs_end(&self) -> bool {
+        self.last
+    }
+
+    /// The offender that the message names. Where a forged address could stand before the true one, the last
+    /// admissible place counts, otherwise the first; a host name there is admissible too, so that no text before it
+    /// can take its place.
+    pub(crate) fn find<'r, 't>(&'r self, message: &'t [u8]) -> Option<Match<'r, 't>> {
+        if self.separator.is_empty() {
+            let mut places = (0..message.len()).filter(|place| may_begin(message, *place));
+            return if self.last {
+                places.rev().take(MOST_PLACES).find_map(|place| self.at(message, place))
+            } else {
+                places.by_ref().take(MOST_PLACES).find_map(|place| self.at(message, place))
+            };
+        }
+        let width = self.separator.len();
+        if self.last {
+            let places = memmem::rfind_iter(message, &*self.separator);
+            return places.take(MOST_PLACES).find_map(|place| self.at(message, place + width));
+        }
+        let places = memmem::find_iter(message, &*self.separator);
+        places.take(MOST_PLACES).find_map(|place| self.at(message, place + width))
+    }
+
+    fn at<'r, 't>(&'r self, message: &'t [u8], place: usize) -> Option<Match<'r, 't>> {
+        let tuple = if self.separator.ends_with(b"{") { tuple_at(message, place) } else { None };
+        let found = tuple.or_else(|| offender_at(message, place))?;
+        let (before, after) = (message.get(..place)?, message.get(found.end..)?);
+        let fits = self.suffix.as_ref().is_none_or(|suffix| suffix.is_match(after)) && self.prefix.is_match(before);
+        fits.then_some(Match { offender: found.offender, rule: self, before, after })
+    }
+}
+
+impl Match<'_, '_> {
+    /// The account that the group `user` holds, cut to [`LONGEST_USER`] bytes.
+    pub(crate) fn user(&self) -> Option<Box<str>> {
+        if !self.rule.groups.user {
+            return None;
+        }
+        let quick = self.rule.account.as_ref().and_then(|account| account.name_in(self.before));
+        quick.or_else(|| self.group("user")).and_then(shortened)
+    }
+
+    /// The stamp that the group `time` holds, for logs whose lines do not begin with theirs.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        let text = if self.rule.groups.time { self.group("time")? } else { return None };
+        timestamp::leading(text).map(|(stamp, _)| stamp)
+    }
+
+    /// What the line calls its connection: `process`, unless the pattern has a group `id`.
+    pub(crate) fn id<'s>(&'s self, process: &'s [u8]) -> Option<&'s [u8]> {
+        let id = if self.rule.groups.id { self.group("id")? } else { process };
+        (!id.is_empty()).then_some(id)
+    }
+
+    fn group(&self, name: &str) -> Option<&[u8]> {
+        let before = self.rule.prefix.captures(self.before).and_then(|groups| groups.name(name));
+        let after = || self.rule.suffix.as_ref()?.captures(self.after)?.name(name);
+        before.or_else(after).map(|group| group.as_bytes())
+    }
+}
+
+impl Account {
+    /// `None` where the prefix has no such group, or none at that place.
+    fn of(prefix: &str, flags: &str) -> Option<Account> {
+        let parsed = ast::parse::Parser::new().parse(prefix).ok()?;
+        let Ast::Concat(parts) = &parsed else { return None };
+        let is_user = |group: &ast::Group| match &group.kind {
+            GroupKind::CaptureName { name, .. } => name.name == "user",
+            _ => false,
+        };
+        let group = parts.asts.iter().find_map(|part| match part {
+            Ast::Group(group) if is_user(group) => Some(group),
+            _ => None,
+        })?;
+        let piece = |from: usize, to: usize| prefix.get(from..to);
+        let (start, end) = (group.span.start.offset, group.span.end.offset);
+        let inside = group.ast.span();
+        let tail = parse(&format!("{flags}{}", piece(end, prefix.len())?)).ok()?.properties().clone();
+        let tail = tail.minimum_len().filter(|least| tail.maximum_len() == Some(*least))?;
+        let name = piece(inside.start.offset, inside.end.offset)?;
+        Some(Account {
+            lead: compile(&format!("(?:{})", piece(0, start)?)).ok()?,
+            name: compile(&format!("{flags}^(?:{name})$")).ok()?,
+            tail,
+        })
+    }
+
+    /// The name in a text that the whole prefix is known to match.
+    fn name_in<'t>(&self, before: &'t [u8]) -> Option<&'t [u8]> {
+        let start = self.lead.find(before)?.end();
+        let name = before.get(start..before.len().checked_sub(self.tail)?)?;
+        self.name.is_match(name).then_some(name)
+    }
+}
+
+/// A user name as it is kept: valid text, at most [`LONGEST_USER`] bytes; `None` when it is empty.
+pub(crate) fn shortened(name: &[u8]) -> Option<Box<str>> {
+    let text = String::from_utf8_lossy(name.get(..name.len().min(LONGEST_USER * 4))?);
+    let mut end = text.len().min(LONGEST_USER);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).filter(|name| !name.is_empty()).map(Box::from)
+}
+
+/// A regex without `<ADDR>`, as a condition on a field.
+pub(crate) fn condition(pattern: &str) -> Result<Regex, PatternError> {
+    if !begins_with_anchor(&parse(pattern)?) {
+        return Err(PatternError::NotAnchored);
+    }
+    compile(pattern)
+}
+
+/// Whether a word begins here that may be an address or a name.
+fn may_begin(message: &[u8], place: usize) -> bool {
+    let inside_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'-' | b'_');
+    let before = place.checked_sub(1).and_then(|before| message.get(before));
+    let first = message.get(place).copied().unwrap_or(b' ');
+    (first == b'[' || first == b':' || first.is_ascii_alphanumeric()) && !before.is_some_and(inside_word)
+}
+
+/// Flags for the whole pattern, such as `(?i)`, which hold on both sides of the address.
+fn leading_flags(pattern: &str) -> &str {
+    let Some(rest) = pattern.strip_prefix("(?") else { return "" };
+    let flags = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+    if flags > 0 && rest[flags..].starts_with(')') { &pattern[..flags + 3] } else { "" }
+}
+
+fn parse(pattern: &str) -> Result<Hir, PatternError> {
+    let mut parser =
+        regex_syntax::ParserBuilder::new().unicode(false).utf8(false).dot_matches_new_line(true).nest_limit(64).build();
+    parser.parse(pattern).map_err(|error| PatternError::Syntax(reason(&error)))
+}
+
+fn reason(error: &regex_syntax::Error) -> String {
+    match error {
+        regex_syntax::Error::Parse(error) => error.kind().to_string(),
+        regex_syntax::Error::Translate(error) => error.kind().to_string(),
+        _ => error.to_string(),
+    }
+}
+
+/// A half that is no regex although the whole is one was cut inside a group.
+fn refine(error: PatternError, pattern: &str) -> PatternError {
+    if parse(&pattern.replace(PLACE, "x")).is_ok() { PatternError::Nested } else { error }
+}
+
+fn compile(pattern: &str) -> Result<Regex, PatternError> {
+    let mut builder = regex::bytes::RegexBuilder::new(pattern);
+    builder.unicode(false).dot_matches_new_line(true).size_limit(SIZE_LIMIT).dfa_size_limit(SIZE_LIMIT);
+    builder.build().map_err(|error| PatternError::Syntax(error.to_string()))
+}
+
+/// Whether a half has `|` at its top level, as written; the structure of a regex has forgotten that.
+fn is_alternation(half: &str) -> bool {
+    matches!(ast::parse::Parser::new().parse(half), Ok(Ast::Alternation(_)))
+}
+
+fn begins_with_anchor(hir: &Hir) -> bool {
+    hir.properties().look_set_prefix().contains(Look::Start)
+}
+
+fn ends_with_anchor(hir: &Hir) -> bool {
+    hir.properties().look_set_suffix().contains(Look::End)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offender(pattern: &str, message: &str) -> Option<String> {
+        let rule = TextRule::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+        rule.find(message.as_bytes()).map(|found| match found.offender {
+            Offender::Address(address) => address.to_string(),
+            Offender::Name(name) => name,
+        })
+    }
+
+    fn refused(pattern: &str) -> PatternError {
+        TextRule::new(pattern).expect_err("the pattern must be refused")
+    }
+
+    #[test]
+    fn catch_alls_on_both_sides_of_the_address_are_refused() {
+        for pattern in [
+            "^Failed .* from <ADDR>",
+            "^Failed .* from <ADDR>.*$",
+            "^Failed .{0,100} from <ADDR> port \\d+.*$",
+            "^Failed [^']* from <ADDR> port .*$",
+            "^Failed (?: ?\\S+)* from <ADDR>(?: \\S+)*$",
+            "^Failed \\S*<ADDR>",
+        ] {
+            assert!(matches!(refused(pattern), PatternError::Ambiguous), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_catch_all_on_one_side_is_safe() {
+        for pattern in [
+            "^Failed .* from <ADDR> port \\d+$",
+            "^Failed \\S+ from <ADDR>.*",
+            "^user '[^']*' from '<ADDR>'.*$",
+            "^<ADDR> .*",
+            "^Failed .* from <ADDR> port \\d+ ssh2: (?:RSA|DSA) SHA256:[A-Za-z0-9+/]+$",
+        ] {
+            assert!(TextRule::new(pattern).is_ok(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_do_not_say_one_place_plainly_are_refused() {
+        assert!(matches!(refused("from <ADDR>$"), PatternError::NotAnchored));
+        assert!(matches!(refused("^from \\S+$"), PatternError::NoPlace));
+        assert!(matches!(refused("^from <ADDR> to <ADDR>$"), PatternError::ManyPlaces));
+        assert!(matches!(refused("^from (?:<ADDR>|x)$"), PatternError::Nested));
+        assert!(matches!(refused("^a|^b <ADDR>$"), PatternError::Nested));
+        assert!(matches!(refused("^a( <ADDR>$"), PatternError::Syntax(_)));
+        assert!(matches!(refused("(?m)^from <ADDR>$"), PatternError::NotAnchored));
+    }
+
+    #[test]
+    fn text_before_the_address_cannot_choose_it() {
+        let pattern = "^Invalid user .* from <ADDR> port \\d+$";
+        let forged = "Invalid user a from 192.0.2.1 port 22 from 203.0.113.5 port 40022";
+        assert_eq!(offender(pattern, forged).as_deref(), Some("203.0.113.5"));
+        let named = "Invalid user a from 192.0.2.1 port 22 from host.example.org port 40022";
+        assert_eq!(offender(pattern, named).as_deref(), Some("host.example.org"));
+        let unknown = "Invalid user a from 192.0.2.1 port 22 from UNKNOWN port 65535";
+        assert_eq!(offender(pattern, unknown), None);
+    }
+
+    #[test]
+    fn text_after_the_address_cannot_choose_it() {
+        let pattern = "^Received disconnect from <ADDR> port \\d+:.*$";
+        let forged = "Received disconnect from 203.0.113.5 port 4:11: disconnect from 192.0.2.1 port 22:";
+        assert_eq!(offender(pattern, forged).as_deref(), Some("203.0.113.5"));
+    }
+
+    #[test]
+    fn an_erlang_tuple_is_read_where_the_pattern_has_its_brace() {
+        let pattern = r"^peer \{\{<ADDR>\},\d+\} of .*$";
+        assert_eq!(offender(pattern, "peer {{192,0,2,9},4711} of {{192,0,2,1},1}").as_deref(), Some("192.0.2.9"));
+        assert!(matches!(refused(r"^user [^.:]* at \{<ADDR>\}[^.:]*$"), PatternError::Ambiguous));
+    }
+
+    #[test]
+    fn control_bytes_inside_a_message_end_nothing() {
+        let pattern = "^Invalid user .* from <ADDR> port \\d+$";
+        let forged =
+            "Invalid user x\u{b}\u{c}\r\0\u{85}\u{2028} from 192.0.2.1 port 22\u{2028} from 203.0.113.5 port 4";
+        assert_eq!(offender(pattern, forged).as_deref(), Some("203.0.113.5"));
+    }
+
+    #[test]
+    fn groups_are_read_on_both_sides_and_bounded() {
+        let rule = TextRule::new("^at (?<time>\\S+) by <ADDR> for (?<user>.*)$").unwrap();
+        let message = format!("at 1795224600 by 192.0.2.1 for {}", "ü".repeat(90));
+        let found = rule.find(message.as_bytes()).unwrap();
+        assert_eq!(found.user().unwrap().len(), LONGEST_USER);
+        assert!(found.stamp().is_some());
+    }
+
+    #[test]
+    fn the_short_way_to_the_user_is_the_same_as_the_long_one() {
+        for (pattern, message) in [
+            (
+                "^Failed for (?:invalid user )?(?<user>.*) from <ADDR>$",
+                "Failed for invalid user a from b from 192.0.2.1",
+            ),
+            ("^Failed for (?:invalid user )?(?<user>\\S*) from <ADDR>$", "Failed for invalid from 192.0.2.1"),
+            ("^Failed for (?:a )?(?<user>[ab ]+) from <ADDR>$", "Failed for a a from 192.0.2.1"),
+            ("^Failed for (?:a )?(?<user>a.) from <ADDR>$", "Failed for a  from 192.0.2.1"),
+            ("(?i)^FAILED for (?<user>[A-Z]+) FROM <ADDR>$", "failed for bob from 192.0.2.1"),
+        ] {
+            let rule = TextRule::new(pattern).unwrap();
+            let found = rule.find(message.as_bytes()).unwrap();
+            assert!(rule.account.is_some(), "{pattern}");
+            assert_eq!(found.user(), found.group("user").and_then(shortened), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn required_literals_are_the_longest_ones() {
+        let literals = |pattern: &str| {
+            let literals = TextRule::new(pattern).unwrap().literals;
+            literals.into_iter().map(|literal| String::from_utf8(literal).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(literals("^Failed (?:a|b) for .* from <ADDR>$"), ["Failed a for ", "Failed b for "]);
+        assert_eq!(literals("^(?:Invalid|Illegal) user .* from <ADDR>$"), ["Invalid user ", "Illegal user "]);
+        assert_eq!(literals("(?i)^no <ADDR> denied$"), [" DENIED"]);
+        assert_eq!(literals("^.* for <ADDR>$"), [" for "]);
+        assert_eq!(literals("^\\d+ <ADDR>$"), [" "]);
+        assert_eq!(literals("^<ADDR>$"), [""; 0]);
+    }
+}

@@ -1,0 +1,366 @@
+//! The backend for iptables: a chain of our own whose rules match ipset's sets, one pair of sets per scope. Rules are
+//! made by `iptables-restore` and nearly never change; bans are elements of sets and travel over netlink.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::ipset::{Family, Ipset, LONGEST, Step};
+use super::mirror::Mirror;
+use super::netlink::Socket;
+use super::rules::{Plan, View, holds_rules};
+use super::{Backend, FirewallError, Inspection, Settings, command, nft};
+use crate::ledger::{Change, Entry, Scope};
+use crate::time::{Timestamp, Until};
+
+/// Entries that the kernel cannot hold to their end are renewed this often, well before it would forget them.
+const REARM_EVERY: Duration = Duration::from_secs(7 * 86_400);
+
+/// The programs of one flavour of iptables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tools {
+    save: [&'static str; 2],
+    restore: [&'static str; 2],
+}
+
+const SYSTEM: Tools =
+    Tools { save: ["iptables-save", "ip6tables-save"], restore: ["iptables-restore", "ip6tables-restore"] };
+const LEGACY: Tools = Tools {
+    save: ["iptables-legacy-save", "ip6tables-legacy-save"],
+    restore: ["iptables-legacy-restore", "ip6tables-legacy-restore"],
+};
+const NFT: Tools = Tools {
+    save: ["iptables-nft-save", "ip6tables-nft-save"],
+    restore: ["iptables-nft-restore", "ip6tables-nft-restore"],
+};
+
+#[derive(Debug)]
+pub(super) struct Iptables {
+    plan: Plan,
+    tools: Tools,
+    ipset: Ipset,
+    /// For the generation of the rule set, where the rules are those of `nf_tables`.
+    generations: Option<Socket>,
+    /// The generation at which the rules were last seen intact.
+    generation: Option<u32>,
+    /// Families whose packets this machine handles.
+    families: Vec<Family>,
+    /// Per family, our chains as they were right after they were made.
+    good: [Vec<String>; 2],
+    scopes: BTreeMap<Scope, Pair>,
+    armed: Timestamp,
+}
+
+/// The sets of one scope, IPv4 first.
+#[derive(Debug)]
+struct Pair {
+    names: [String; 2],
+    mirrors: [Mirror; 2],
+}
+
+impl Iptables {
+    /// Fails unless iptables can match ipset's sets here. Changes nothing that stays.
+    pub(super) fn open(settings: &Settings) -> Result<(Iptables, String), FirewallError> {
+        let (tools, native, why) = choose()?;
+        let mut backend = Iptables {
+            plan: Plan::new(settings),
+            tools,
+            ipset: Ipset::open()?,
+            generations: None,
+            generation: None,
+            families: families(),
+            good: Default::default(),
+            scopes: BTreeMap::new(),
+            armed: Timestamp::EPOCH,
+        };
+        if native {
+            backend.generations = Some(Socket::open().map_err(FirewallError::of("a netlink socket"))?);
+        }
+        backend.probe()?;
+        Ok((backend, why))
+    }
+
+    /// Makes and removes a rule in a chain that nothing leads to.
+    fn probe(&mut self) -> Result<(), FirewallError> {
+        let chain = format!("{}-TEST", self.plan.chain());
+        for family in self.families.clone() {
+            let set = self.plan.draft(family, &Scope::default());
+            self.ipset.create(&set, family, 0)?;
+            let rule = format!("-A {chain} -m set --match-set {set} dst -m addrtype ! --dst-type LOCAL -j DROP");
+            let made = self.restore(family, &format!("*filter\n:{chain} - [0:0]\n{rule}\nCOMMIT\n"));
+            let gone = made.and_then(|()| self.restore(family, &format!("*filter\n-F {chain}\n-X {chain}\nCOMMIT\n")));
+            gone.and(self.ipset.destroy(&set))?;
+        }
+        Ok(())
+    }
+
+    fn restore(&self, family: Family, script: &str) -> Result<(), FirewallError> {
+        command::run(self.tools.restore[family.index()], &["--noflush", "-w", "5"], script).map(drop)
+    }
+
+    fn view(&self, family: Family) -> Result<View, FirewallError> {
+        Ok(self.plan.view(&command::run(self.tools.save[family.index()], &["-t", "filter"], "")?))
+    }
+
+    /// The generation of `nf_tables`; `None` with iptables-legacy, which has no such thing.
+    fn generation(&mut self) -> Result<Option<u32>, FirewallError> {
+        self.generations.as_mut().map(nft::generation).transpose()
+    }
+
+    /// Makes our rules right for the scopes that there are, and remembers how they look.
+    fn make_rules(&mut self) -> Result<(), FirewallError> {
+        let scopes: Vec<Scope> = self.scopes.keys().cloned().collect();
+        for family in self.families.clone() {
+            let script = self.plan.script(&self.view(family)?, family, &scopes);
+            self.restore(family, &script)?;
+        }
+        self.generation = self.generation()?;
+        for family in self.families.clone() {
+            let view = self.view(family)?;
+            if view.ours.len() != self.plan.size(family, &scopes) {
+                return Err(FirewallError::Unexpected {
+                    found: format!("the chain {} is not as made", self.plan.chain()),
+                });
+            }
+            if let Some(found) = self.plan.damage(&view, &view.ours) {
+                return Err(FirewallError::Unexpected { found });
+            }
+            self.good[family.index()] = view.ours;
+        }
+        Ok(())
+    }
+
+    /// Fills a new set and puts it in the place of the old one, at once.
+    fn replace(&mut self, scope: &Scope, family: Family, elements: &[(IpNet, u32)]) -> Result<(), FirewallError> {
+        let (set, draft) = (self.plan.set(family, scope), self.plan.draft(family, scope));
+        self.ipset.destroy(&draft)?;
+        self.ipset.create(&draft, family, elements.len())?;
+        self.ipset.fill(&draft, elements)?;
+        self.ipset.create(&set, family, 0)?;
+        self.ipset.swap(&draft, &set)?;
+        self.ipset.destroy(&draft)
+    }
+
+    /// Makes sets and rules for the scopes that appear for the first time.
+    fn add_scopes(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
+        let mut new = false;
+        for change in changes {
+            let Change::Set(Entry { scope, .. }) = change else { continue };
+            if self.scopes.contains_key(scope) {
+                continue;
+            }
+            for family in Family::BOTH {
+                self.replace(scope, family, &[])?;
+            }
+            self.scopes.insert(scope.clone(), Pair::new(&self.plan, scope));
+            new = true;
+        }
+        if new { self.make_rules() } else { Ok(()) }
+    }
+
+    /// Whether our rules stand; the tools run only when `nf_tables` changed, or with iptables-legacy.
+    fn inspect_rules(&mut self) -> Result<Inspection, FirewallError> {
+        let generation = self.generation()?;
+        if generation.is_some() && generation == self.generation {
+            return Ok(Inspection::Intact);
+        }
+        for family in &self.families {
+            if let Some(found) = self.plan.damage(&self.view(*family)?, &self.good[family.index()]) {
+                return Ok(Inspection::Damaged(found));
+            }
+        }
+        self.generation = generation;
+        Ok(Inspection::Intact)
+    }
+
+    fn inspect_sets(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {
+        for pair in self.scopes.values_mut() {
+            for (name, mirror) in pair.names.iter().zip(&mut pair.mirrors) {
+                let least = mirror.least(now);
+                match self.ipset.count(name)? {
+                    None => return Ok(Inspection::Damaged(format!("the ipset {name} was destroyed"))),
+                    Some(count) if count < least => {
+                        let text = format!("the ipset {name} held {count} entries instead of {least}");
+                        return Ok(Inspection::Damaged(text));
+                    }
+                    Some(_) => (),
+                }
+            }
+        }
+        Ok(Inspection::Intact)
+    }
+}
+
+impl Pair {
+    fn new(plan: &Plan, scope: &Scope) -> Pair {
+        Pair { names: Family::BOTH.map(|family| plan.set(family, scope)), mirrors: Default::default() }
+    }
+}
+
+impl Backend for Iptables {
+    fn name(&self) -> &'static str {
+        "iptables"
+    }
+
+    fn sync(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), FirewallError> {
+        let mut lists: BTreeMap<&Scope, [Vec<(IpNet, u32)>; 2]> = BTreeMap::new();
+        let everything = Scope::default();
+        lists.entry(&everything).or_default();
+        let mut scopes: BTreeMap<Scope, Pair> = BTreeMap::new();
+        for entry in entries.iter().filter(|entry| !entry.until.is_over(now)) {
+            let family = Family::of(&entry.prefix).index();
+            lists.entry(&entry.scope).or_default()[family].push((entry.prefix, timeout(entry.until, now)));
+        }
+        for scope in lists.keys() {
+            scopes.insert((*scope).clone(), Pair::new(&self.plan, scope));
+        }
+        for entry in entries.iter().filter(|entry| !entry.until.is_over(now)) {
+            if let Some(pair) = scopes.get_mut(&entry.scope) {
+                pair.mirrors[Family::of(&entry.prefix).index()].set(entry.prefix, entry.until);
+            }
+        }
+        for (scope, elements) in &lists {
+            for family in Family::BOTH {
+                self.replace(scope, family, &elements[family.index()])?;
+            }
+        }
+        self.scopes = scopes;
+        self.armed = now;
+        self.make_rules()?;
+        let wanted: BTreeSet<&String> = self.scopes.values().flat_map(|pair| &pair.names).collect();
+        for name in self.ipset.names()? {
+            if self.plan.owns_set(&name) && !wanted.contains(&name) {
+                self.ipset.destroy(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: &[Change], now: Timestamp) -> Result<(), FirewallError> {
+        self.add_scopes(changes)?;
+        let mut steps = Vec::with_capacity(changes.len());
+        for change in changes {
+            let (prefix, scope, until) = match change {
+                Change::Set(entry) => (entry.prefix, &entry.scope, Some(entry.until)),
+                Change::Clear { prefix, scope } => (*prefix, scope, None),
+            };
+            let Some(pair) = self.scopes.get_mut(scope) else { continue };
+            let family = Family::of(&prefix).index();
+            let (set, mirror) = (&pair.names[family], &mut pair.mirrors[family]);
+            if let Some(until) = until.filter(|until| !until.is_over(now)) {
+                mirror.set(prefix, until);
+                steps.push((set.clone(), prefix, Some(timeout(until, now))));
+            } else {
+                mirror.clear(&prefix);
+                steps.push((set.clone(), prefix, None));
+            }
+        }
+        let steps: Vec<Step<'_>> = steps
+            .iter()
+            .map(|(set, prefix, timeout)| match timeout {
+                Some(timeout) => Step::Add { set, prefix: *prefix, timeout: *timeout },
+                None => Step::Delete { set, prefix: *prefix },
+            })
+            .collect();
+        self.ipset.change(&steps)
+    }
+
+    fn inspect(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {
+        match self.inspect_rules()? {
+            Inspection::Intact => self.inspect_sets(now),
+            damaged @ Inspection::Damaged(_) => Ok(damaged),
+        }
+    }
+
+    fn installed(&mut self, now: Timestamp) -> usize {
+        self.scopes.values_mut().flat_map(|pair| &mut pair.mirrors).map(|mirror| mirror.least(now)).sum()
+    }
+
+    fn held(&mut self, now: Timestamp) -> Result<Vec<Entry>, FirewallError> {
+        let mut entries = Vec::new();
+        for family in Family::BOTH {
+            let mut scopes = BTreeSet::from([Scope::default()]);
+            if self.families.contains(&family) {
+                scopes.extend(self.plan.scopes(&self.view(family)?, family));
+            }
+            for scope in scopes {
+                for (prefix, seconds) in self.ipset.elements(&self.plan.set(family, &scope))? {
+                    let left = Duration::from_secs(u64::from(seconds));
+                    let until = if seconds == 0 { Until::Forever } else { Until::At(now + left) };
+                    entries.push(Entry { prefix, scope: scope.clone(), until });
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    fn rearm(&mut self, now: Timestamp) -> Result<(), FirewallError> {
+        if now.since(self.armed) < REARM_EVERY {
+            return Ok(());
+        }
+        let horizon = self.armed + LONGEST;
+        let mut again = Vec::new();
+        for (scope, pair) in &self.scopes {
+            for (prefix, until) in pair.mirrors.iter().flat_map(|mirror| mirror.ending_after(horizon)) {
+                again.push(Change::Set(Entry { prefix, scope: scope.clone(), until }));
+            }
+        }
+        self.apply(&again, now)?;
+        self.armed = now;
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Result<(), FirewallError> {
+        for family in self.families.clone() {
+            if let Some(script) = self.plan.removal(&self.view(family)?) {
+                self.restore(family, &script)?;
+            }
+        }
+        for name in self.ipset.names()? {
+            if self.plan.owns_set(&name) {
+                self.ipset.destroy(&name)?;
+            }
+        }
+        self.scopes.clear();
+        Ok(())
+    }
+}
+
+/// Whether there are sets of ours. Where the kernel cannot say, there are none.
+pub(super) fn has_traces(settings: &Settings) -> bool {
+    let plan = Plan::new(settings);
+    let names = Ipset::open().and_then(|mut ipset| ipset.names()).unwrap_or_default();
+    names.iter().any(|name| plan.owns_set(name))
+}
+
+/// The kernel's timeout for what is left, in whole seconds rounded up; 0 is for ever.
+fn timeout(until: Until, now: Timestamp) -> u32 {
+    let Some(left) = until.remaining(now) else { return 0 };
+    let seconds = left.min(LONGEST).as_micros().div_ceil(1_000_000).max(1);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// IPv4, and IPv6 unless the kernel was told to do without.
+fn families() -> Vec<Family> {
+    let ipv6 = std::path::Path::new("/proc/thread-self/net/if_inet6").exists();
+    if ipv6 { Family::BOTH.to_vec() } else { vec![Family::V4] }
+}
+
+/// Which flavour to use, whether its rules are those of `nf_tables`, and why it. The system's own, unless only the other
+/// one holds rules: that is then the one that the administrator works with.
+fn choose() -> Result<(Tools, bool, String), FirewallError> {
+    let native = command::run("iptables", &["--version"], "")?.contains("nf_tables");
+    let (other, other_name) = if native { (LEGACY, "legacy") } else { (NFT, "nf_tables") };
+    let in_use = |tools: Tools| {
+        let saves = tools.save.iter().filter(|save| command::find(save).is_some());
+        // Without a table named: naming one would make it in iptables-legacy.
+        saves.filter_map(|save| command::run(save, &[], "").ok()).any(|save| holds_rules(&save))
+    };
+    if command::find(other.restore[0]).is_some() && in_use(other) && !in_use(SYSTEM) {
+        let why = format!("iptables ({other_name}) holds this machine's rules, and ipset works");
+        return Ok((other, !native, why));
+    }
+    let name = if native { "nf_tables" } else { "legacy" };
+    Ok((SYSTEM, native, format!("iptables ({name}) and ipset work")))
+}

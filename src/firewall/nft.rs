@@ -1,0 +1,193 @@
+//! `nf_tables` over netlink (`linux/netfilter/nf_tables.h`): elements of sets, what stands in a table, and the
+//! generation of the whole rule set. Elements are /32 and /128 or the network of their set's prefix length.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::FirewallError;
+use super::netlink::{self, Messages, NLM_F_CREATE, NetlinkError, Socket};
+
+const SUBSYSTEM: u8 = 10;
+const KIND: u16 = (SUBSYSTEM as u16) << 8;
+const GET_CHAIN: u16 = KIND + 4;
+const GET_RULE: u16 = KIND + 7;
+const GET_SET: u16 = KIND + 10;
+const NEW_ELEMENT: u16 = KIND + 12;
+const GET_ELEMENT: u16 = KIND + 13;
+const DELETE_ELEMENT: u16 = KIND + 14;
+const GET_GENERATION: u16 = KIND + 16;
+
+/// `NFPROTO_INET`.
+const INET: u8 = 1;
+
+/// The attribute with the table's name in chains, rules, sets and lists of elements alike.
+const ATTR_TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const SET_NAME: u16 = 2;
+const SET_HANDLE: u16 = 16;
+const LIST_SET: u16 = 2;
+const LIST_ELEMENTS: u16 = 3;
+const LIST_ELEMENT: u16 = 1;
+const ELEMENT_KEY: u16 = 1;
+const ELEMENT_TIMEOUT: u16 = 4;
+const ELEMENT_EXPIRATION: u16 = 5;
+const DATA_VALUE: u16 = 1;
+const GENERATION_ID: u16 = 1;
+
+const ENOENT: i32 = 2;
+
+/// Elements per message: 900 of IPv6 with a timeout stay below the 64 KiB of an attribute.
+pub(super) const ELEMENTS_AT_ONCE: usize = 900;
+
+/// One element and the milliseconds left to it, `None` for ever.
+pub(super) type Element = (IpAddr, Option<u64>);
+
+/// What is to happen to elements of one set. Within a transaction the steps are done in order.
+#[derive(Debug)]
+pub(super) enum Step<'a> {
+    /// An element that is there stays as it is.
+    Add { set: &'a str, elements: &'a [Element] },
+    /// An element that is not there fails the whole transaction.
+    Delete { set: &'a str, elements: &'a [Element] },
+}
+
+/// The number of the rule set's last change in this network namespace, by whomever.
+pub(super) fn generation(socket: &mut Socket) -> Result<u32, FirewallError> {
+    let mut messages = Messages::default();
+    messages.begin(GET_GENERATION, 0, 0, 0);
+    let mut generation = None;
+    let answer = socket.ask(&mut messages, &mut |_, body| {
+        let value = netlink::attribute(body, GENERATION_ID).and_then(|value| value.try_into().ok());
+        generation = value.map(u32::from_be_bytes);
+    });
+    answer.map_err(FirewallError::of("the generation of nf_tables"))?;
+    generation.ok_or(FirewallError::ModuleMissing { complaint: "nf_tables does not answer".to_owned() })
+}
+
+/// Does all the steps or none, with one number of generation.
+pub(super) fn transaction(socket: &mut Socket, table: &str, steps: &[Step<'_>]) -> Result<(), FirewallError> {
+    let answer = socket.transaction(SUBSYSTEM, |messages| {
+        for step in steps {
+            let (kind, flags, set, elements) = match step {
+                Step::Add { set, elements } => (NEW_ELEMENT, NLM_F_CREATE, set, elements),
+                Step::Delete { set, elements } => (DELETE_ELEMENT, 0, set, elements),
+            };
+            for chunk in elements.chunks(ELEMENTS_AT_ONCE) {
+                messages.begin(kind, flags, INET, 0);
+                messages.text(ATTR_TABLE, table);
+                messages.text(LIST_SET, set);
+                messages.open(LIST_ELEMENTS);
+                for (address, timeout) in chunk {
+                    write_element(messages, *address, timeout.filter(|_| kind == NEW_ELEMENT));
+                }
+                messages.close();
+            }
+        }
+    });
+    answer.map_err(FirewallError::of("changes to a set of nf_tables"))
+}
+
+fn write_element(messages: &mut Messages, address: IpAddr, timeout: Option<u64>) {
+    messages.open(LIST_ELEMENT);
+    messages.open(ELEMENT_KEY);
+    match address {
+        IpAddr::V4(address) => messages.attribute(DATA_VALUE, &address.octets()),
+        IpAddr::V6(address) => messages.attribute(DATA_VALUE, &address.octets()),
+    }
+    messages.close();
+    if let Some(timeout) = timeout {
+        messages.attribute(ELEMENT_TIMEOUT, &timeout.to_be_bytes());
+    }
+    messages.close();
+}
+
+/// All elements of a set. Empty when there is no such set.
+pub(super) fn elements(socket: &mut Socket, table: &str, set: &str) -> Result<Vec<Element>, FirewallError> {
+    let mut elements = Vec::new();
+    each_element(socket, table, set, |element| elements.extend(read_element(element)))?;
+    Ok(elements)
+}
+
+/// How many elements a set has. Takes time in proportion to them.
+pub(super) fn count(socket: &mut Socket, table: &str, set: &str) -> Result<usize, FirewallError> {
+    let mut count = 0;
+    each_element(socket, table, set, |_| count += 1)?;
+    Ok(count)
+}
+
+fn each_element(socket: &mut Socket, table: &str, set: &str, mut each: impl FnMut(&[u8])) -> Result<(), FirewallError> {
+    let mut messages = Messages::default();
+    messages.begin(GET_ELEMENT, 0, INET, 0);
+    messages.text(ATTR_TABLE, table);
+    messages.text(LIST_SET, set);
+    let answer = socket.dump(&mut messages, |_, body| {
+        let list = netlink::attribute(body, LIST_ELEMENTS).unwrap_or_default();
+        netlink::attributes(list).for_each(|(_, element)| each(element));
+    });
+    match answer {
+        Ok(_) | Err(NetlinkError::Refused(ENOENT)) => Ok(()),
+        Err(error) => Err(FirewallError::of("a look at a set of nf_tables")(error)),
+    }
+}
+
+fn read_element(element: &[u8]) -> Option<Element> {
+    let value = netlink::attribute(netlink::attribute(element, ELEMENT_KEY)?, DATA_VALUE)?;
+    let address: IpAddr = match value.len() {
+        4 => Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into(),
+        16 => Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into(),
+        _ => return None,
+    };
+    let number = |kind| netlink::attribute(element, kind).and_then(|v| v.try_into().ok()).map(u64::from_be_bytes);
+    // An element that never ends has no timeout, or on newer kernels one of 0.
+    let left = number(ELEMENT_TIMEOUT).filter(|timeout| *timeout != 0).and_then(|_| number(ELEMENT_EXPIRATION));
+    Some((address, left))
+}
+
+/// The names of the sets of a table; `None` when the list changed while it was read.
+pub(super) fn sets(socket: &mut Socket, table: &str) -> Result<Option<Vec<String>>, FirewallError> {
+    let mut names = Vec::new();
+    let consistent = list(socket, GET_SET, table, |body| {
+        names.extend(netlink::attribute(body, SET_NAME).map(|name| netlink::text(name).to_owned()));
+    })?;
+    Ok(consistent.then_some(names))
+}
+
+/// The names of the chains of a table.
+pub(super) fn chains(socket: &mut Socket, table: &str) -> Result<Vec<String>, FirewallError> {
+    let mut names = Vec::new();
+    list(socket, GET_CHAIN, table, |body| {
+        names.extend(netlink::attribute(body, CHAIN_NAME).map(|name| netlink::text(name).to_owned()));
+    })?;
+    Ok(names)
+}
+
+/// A number that is another one when a chain, a rule or a set of the table is another one, elements aside; `None`
+/// when something changed while it was read.
+pub(super) fn fingerprint(socket: &mut Socket, table: &str) -> Result<Option<u64>, FirewallError> {
+    let mut hash = DefaultHasher::new();
+    let mut consistent = true;
+    for kind in [GET_CHAIN, GET_RULE] {
+        consistent &= list(socket, kind, table, |body| body.hash(&mut hash))?;
+    }
+    consistent &= list(socket, GET_SET, table, |body| {
+        (netlink::attribute(body, SET_NAME), netlink::attribute(body, SET_HANDLE)).hash(&mut hash);
+    })?;
+    Ok(consistent.then(|| hash.finish()))
+}
+
+/// Lists the things of one kind in a table. The kernel may ignore the wish for one table only.
+fn list(socket: &mut Socket, kind: u16, table: &str, mut each: impl FnMut(&[u8])) -> Result<bool, FirewallError> {
+    let mut messages = Messages::default();
+    messages.begin(kind, 0, INET, 0);
+    messages.text(ATTR_TABLE, table);
+    let answer = socket.dump(&mut messages, |_, body| {
+        if netlink::attribute(body, ATTR_TABLE).map(netlink::text) == Some(table) {
+            each(body);
+        }
+    });
+    match answer {
+        Ok(consistent) => Ok(consistent),
+        Err(NetlinkError::Refused(ENOENT)) => Ok(true),
+        Err(error) => Err(FirewallError::of("a look at a table of nf_tables")(error)),
+    }
+}

@@ -1,0 +1,174 @@
+//! The text of our table in nftables, and the names of its sets. Pure: nothing is run here.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::{Settings, Target, scope};
+use crate::ledger::{Protocol, Scope};
+
+/// Scopes of more ports than this do not fit the 255 characters of a set's name.
+const SPELLED_PORTS: usize = 30;
+
+/// Chains by which our table is known; the others have the names of their hooks.
+pub(super) const OUR_CHAINS: [&str; 3] = ["sources", "destinations", "refuse"];
+const HOOKS: [&str; 3] = ["input", "forward", "output"];
+
+/// What makes our table, apart from the sets.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) table: String,
+    input: bool,
+    forward: bool,
+    egress: bool,
+    target: Target,
+}
+
+/// Which set a ban is in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key {
+    pub(super) scope: Scope,
+    ipv4: bool,
+    pub(super) length: u8,
+}
+
+impl Key {
+    pub(super) fn of(prefix: &IpNet, scope: &Scope) -> Key {
+        Key { scope: scope.clone(), ipv4: prefix.addr().is_ipv4(), length: prefix.prefix_len() }
+    }
+
+    pub(super) fn name(&self) -> String {
+        let spelled = self.scope.0.len() <= SPELLED_PORTS;
+        let scope = if spelled { scope::long_name(&self.scope) } else { scope::short_name(&self.scope) };
+        format!("v{}_{}_{scope}", if self.ipv4 { 4 } else { 6 }, self.length)
+    }
+
+    /// Reads the name of a set; scopes that did not fit it are unknown.
+    pub(super) fn parse(name: &str) -> Option<Key> {
+        let (family, rest) = name.split_once('_')?;
+        let (length, scope) = rest.split_once('_')?;
+        let length: u8 = length.parse().ok()?;
+        let (ipv4, longest) = match family {
+            "v4" => (true, 32),
+            "v6" => (false, 128),
+            _ => return None,
+        };
+        (1..=longest).contains(&length).then_some(Key { scope: scope::parse_long_name(scope)?, ipv4, length })
+    }
+
+    fn kind(&self) -> &'static str {
+        if self.ipv4 { "ipv4_addr" } else { "ipv6_addr" }
+    }
+
+    /// The condition on an address of a packet, `saddr` or `daddr`.
+    fn matches(&self, side: &str) -> String {
+        let name = self.name();
+        match (self.ipv4, self.length) {
+            (true, 32) => format!("ip {side} @{name}"),
+            (false, 128) => format!("ip6 {side} @{name}"),
+            (true, length) => {
+                let mask = Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0));
+                format!("ip {side} & {mask} @{name}")
+            }
+            (false, length) => {
+                let mask = Ipv6Addr::from(u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0));
+                format!("ip6 {side} & {mask} @{name}")
+            }
+        }
+    }
+}
+
+impl Layout {
+    pub(super) fn new(settings: &Settings) -> Layout {
+        let hook = |names: &[&str]| settings.hooks.iter().any(|hook| names.contains(&hook.as_str()));
+        Layout {
+            table: settings.chain.as_str().to_ascii_lowercase(),
+            input: hook(&["INPUT"]),
+            forward: hook(&["FORWARD", "DOCKER-USER"]),
+            egress: settings.egress,
+            target: settings.target,
+        }
+    }
+
+    /// The input of `nft` that makes our table right with these sets, without those that are stale, in one step.
+    /// Elements stay.
+    pub(super) fn script(&self, keys: &[Key], stale: &[String]) -> String {
+        let table = format!("inet {}", self.table);
+        let mut script = format!("add table {table}\n");
+        for hook in HOOKS {
+            // Before the usual priority, so that rules which accept established connections come later.
+            let _ =
+                writeln!(script, "add chain {table} {hook} {{ type filter hook {hook} priority -10; policy accept; }}");
+        }
+        for chain in OUR_CHAINS {
+            let _ = writeln!(script, "add chain {table} {chain}");
+        }
+        for chain in HOOKS.into_iter().chain(OUR_CHAINS) {
+            let _ = writeln!(script, "flush chain {table} {chain}");
+        }
+        for name in stale {
+            let _ = writeln!(script, "delete set {table} {name}");
+        }
+        let _ = writeln!(script, "add rule {table} refuse meta l4proto tcp reject with tcp reset");
+        let _ = writeln!(script, "add rule {table} refuse reject with icmpx type port-unreachable");
+        for key in keys {
+            let _ = writeln!(script, "add set {table} {} {{ type {}; flags timeout; }}", key.name(), key.kind());
+            self.rules_of(&mut script, &table, key);
+        }
+        let jumps = [
+            (self.input, "input", "sources"),
+            (self.forward, "forward", "sources"),
+            (self.forward && self.egress, "forward", "destinations"),
+            (self.egress, "output", "destinations"),
+        ];
+        for (_, hook, chain) in jumps.iter().filter(|(wanted, ..)| *wanted) {
+            let _ = writeln!(script, "add rule {table} {hook} jump {chain}");
+        }
+        script
+    }
+
+    /// As a target, an address of this machine is never matched: should a ban cover one, it must not cut off
+    /// everybody who talks to us.
+    fn rules_of(&self, script: &mut String, table: &str, key: &Key) {
+        let verdict = if self.target == Target::Drop { "drop" } else { "jump refuse" };
+        for (chain, side, ports, local) in
+            [("sources", "saddr", "dport", ""), ("destinations", "daddr", "sport", "fib daddr type != local ")]
+        {
+            for condition in conditions(&key.scope, ports) {
+                let _ = writeln!(script, "add rule {table} {chain} {condition}{} {local}{verdict}", key.matches(side));
+            }
+        }
+    }
+}
+
+/// The conditions that cover a scope: one that says nothing, or one per protocol.
+fn conditions(scope: &Scope, ports: &str) -> Vec<String> {
+    if scope.0.is_empty() {
+        return vec![String::new()];
+    }
+    let mut conditions = Vec::new();
+    for (protocol, name) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
+        let numbers: Vec<String> = scope::ports_of(scope, protocol).iter().map(ToString::to_string).collect();
+        if !numbers.is_empty() {
+            conditions.push(format!("{name} {ports} {{ {} }} ", numbers.join(", ")));
+        }
+    }
+    conditions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_set_tells_what_it_is_for() {
+        let scope = scope::parse_long_name("80t_443u").unwrap();
+        let key = Key::of(&"2001:db8::/64".parse().unwrap(), &scope);
+        assert_eq!(key.name(), "v6_64_80t_443u");
+        assert_eq!(Key::parse("v6_64_80t_443u"), Some(key));
+        for name in ["v4_33_all", "v4_0_all", "v5_8_all", "v4_24", "other"] {
+            assert_eq!(Key::parse(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The backend for nftables: one table of our own, `inet banward`. Bans are elements of hash sets, one set per family,
+//! prefix length and scope; an interval set would take time in proportion to its size for each ban. Structure is made
+//! by `nft` and nearly never changes; elements travel over netlink.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use super::mirror::Mirror;
+use super::netlink::Socket;
+use super::nft::{self, Element, Step};
+use super::nft_rules::{Key, Layout, OUR_CHAINS};
+use super::{Backend, FirewallError, Inspection, Settings, command};
+use crate::ledger::{Change, Entry, Scope};
+use crate::time::{Timestamp, Until};
+
+/// Elements per transaction: with three messages for each, they fit a socket whose buffers could not be enlarged.
+const ELEMENTS_PER_TRANSACTION: usize = 1000;
+
+/// Times that differ by less are the same, in milliseconds.
+const SAME_TIME: u64 = 2000;
+
+/// Counting elements may take this share of the time: one in so many.
+const COUNTING_SHARE: u32 = 20;
+
+/// A list is read again when somebody changed something meanwhile, so many times.
+const TRIES: usize = 10;
+
+/// What an address is to be.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Free,
+    /// For so many milliseconds, `None` for ever.
+    Banned(Option<u64>),
+}
+
+impl Fate {
+    fn element(self, address: IpAddr) -> Option<Element> {
+        match self {
+            Fate::Free => None,
+            Fate::Banned(left) => Some((address, left)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Set {
+    name: String,
+    mirror: Mirror,
+}
+
+#[derive(Debug)]
+pub(super) struct Nftables {
+    layout: Layout,
+    socket: Socket,
+    sets: BTreeMap<Key, Set>,
+    /// The generation of the rule set at which everything was last known to be in place.
+    generation: Option<u32>,
+    /// Of our table, when it was right.
+    fingerprint: Option<u64>,
+    /// Elements are not counted before this moment.
+    count_again: Option<Instant>,
+}
+
+impl Nftables {
+    /// Fails unless `nft` and the kernel accept our table. Changes nothing.
+    pub(super) fn open(settings: &Settings) -> Result<(Nftables, String), FirewallError> {
+        let mut backend = Nftables {
+            layout: Layout::new(settings),
+            socket: Socket::open().map_err(FirewallError::of("a netlink socket"))?,
+            sets: BTreeMap::new(),
+            generation: None,
+            fingerprint: None,
+            count_again: None,
+        };
+        nft::generation(&mut backend.socket)?;
+        let chains = nft::chains(&mut backend.socket, &backend.layout.table)?;
+        if !chains.is_empty() && !chains.iter().any(|chain| OUR_CHAINS.contains(&chain.as_str())) {
+            return Err(FirewallError::ForeignTable { table: backend.layout.table });
+        }
+        let example = Key::of(&IpNet::from(IpAddr::from([192, 0, 2, 1])), &Scope::default());
+        command::run("nft", &["--check", "-f", "-"], &backend.layout.script(&[example], &[]))?;
+        Ok((backend, "nftables works".to_owned()))
+    }
+
+    /// Makes table, chains, rules and sets right for these keys, and remembers how that looks.
+    fn make_structure(&mut self, keys: &[Key], stale: &[String]) -> Result<(), FirewallError> {
+        command::run("nft", &["-f", "-"], &self.layout.script(keys, stale))?;
+        let generation = nft::generation(&mut self.socket)?;
+        self.fingerprint = nft::fingerprint(&mut self.socket, &self.layout.table)?;
+        self.generation = self.fingerprint.is_some().then_some(generation);
+        Ok(())
+    }
+
+    /// Does the steps in one transaction; the generation that results is known to be ours when nobody else's came between.
+    fn transaction(&mut self, steps: &[Step<'_>]) -> Result<(), FirewallError> {
+        nft::transaction(&mut self.socket, &self.layout.table, steps)?;
+        let now = nft::generation(&mut self.socket)?;
+        self.generation = self.generation.filter(|before| before.wrapping_add(1) == now).map(|_| now);
+        Ok(())
+    }
+
+    /// Makes elements absent, then those with a time present, each few in one transaction. Adding first makes that the
+    /// deletion finds all of them; adding alone would not renew the time of one that is there.
+    fn put(&mut self, name: &str, wanted: &[(IpAddr, Fate)]) -> Result<(), FirewallError> {
+        for chunk in wanted.chunks(ELEMENTS_PER_TRANSACTION) {
+            let all: Vec<Element> = chunk.iter().map(|(address, _)| (*address, None)).collect();
+            let set: Vec<Element> = chunk.iter().filter_map(|(address, fate)| fate.element(*address)).collect();
+            self.transaction(&[
+                Step::Add { set: name, elements: &all },
+                Step::Delete { set: name, elements: &all },
+                Step::Add { set: name, elements: &set },
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// Brings one set from what it holds to what it should hold. What stays is not touched.
+    fn reconcile(&mut self, name: &str, mut wanted: HashMap<IpAddr, Option<u64>>) -> Result<(), FirewallError> {
+        let mut changes = Vec::new();
+        for (address, held) in nft::elements(&mut self.socket, &self.layout.table, name)? {
+            let same = |wanted: Option<u64>| match (held, wanted) {
+                (Some(held), Some(wanted)) => held.abs_diff(wanted) <= SAME_TIME,
+                (held, wanted) => held == wanted,
+            };
+            match wanted.remove(&address) {
+                Some(left) if same(left) => (),
+                Some(left) => changes.push((address, Fate::Banned(left))),
+                None => changes.push((address, Fate::Free)),
+            }
+        }
+        // All that is left is absent: it can be added without being deleted before.
+        let missing: Vec<Element> = wanted.into_iter().collect();
+        for chunk in missing.chunks(ELEMENTS_PER_TRANSACTION) {
+            self.transaction(&[Step::Add { set: name, elements: chunk }])?;
+        }
+        self.put(name, &changes)
+    }
+
+    /// Whether each set holds as much as it should. Takes time in proportion to the bans: only called when somebody
+    /// changed something in `nf_tables`, and only for a small share of the time.
+    fn inspect_sets(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {
+        let start = Instant::now();
+        for set in self.sets.values_mut() {
+            let least = set.mirror.least(now);
+            let count = nft::count(&mut self.socket, &self.layout.table, &set.name)?;
+            if count < least {
+                let text = format!("the set {} held {count} entries instead of {least}", set.name);
+                return Ok(Inspection::Damaged(text));
+            }
+        }
+        self.count_again = Some(Instant::now() + start.elapsed() * COUNTING_SHARE);
+        Ok(Inspection::Intact)
+    }
+
+    fn add_sets(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
+        let before = self.sets.len();
+        for change in changes {
+            let Change::Set(Entry { prefix, scope, .. }) = change else { continue };
+            let key = Key::of(prefix, scope);
+            self.sets.entry(key).or_insert_with_key(Set::new);
+        }
+        if self.sets.len() == before {
+            return Ok(());
+        }
+        let keys: Vec<Key> = self.sets.keys().cloned().collect();
+        self.make_structure(&keys, &[])
+    }
+}
+
+impl Set {
+    fn new(key: &Key) -> Set {
+        Set { name: key.name(), mirror: Mirror::default() }
+    }
+}
+
+impl Backend for Nftables {
+    fn name(&self) -> &'static str {
+        "nftables"
+    }
+
+    fn sync(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), FirewallError> {
+        let mut wanted: BTreeMap<Key, HashMap<IpAddr, Option<u64>>> = BTreeMap::new();
+        let mut sets: BTreeMap<Key, Set> = BTreeMap::new();
+        for entry in entries.iter().filter(|entry| !entry.until.is_over(now)) {
+            let key = Key::of(&entry.prefix, &entry.scope);
+            sets.entry(key.clone()).or_insert_with_key(Set::new).mirror.set(entry.prefix, entry.until);
+            wanted.entry(key).or_default().insert(entry.prefix.network(), milliseconds(entry.until, now));
+        }
+        let stale =
+            self.present()?.into_iter().filter(|(_, key)| !key.as_ref().is_some_and(|key| sets.contains_key(key)));
+        let stale: Vec<String> = stale.map(|(name, _)| name).collect();
+        let keys: Vec<Key> = sets.keys().cloned().collect();
+        self.sets = sets;
+        self.make_structure(&keys, &stale)?;
+        for (key, wanted) in wanted {
+            self.reconcile(&key.name(), wanted)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: &[Change], now: Timestamp) -> Result<(), FirewallError> {
+        self.add_sets(changes)?;
+        // Of several changes to the same entry the last one counts: deleting twice in one transaction is refused.
+        let mut steps: BTreeMap<Key, HashMap<IpAddr, Fate>> = BTreeMap::new();
+        for change in changes {
+            let (prefix, scope, until) = match change {
+                Change::Set(entry) => (&entry.prefix, &entry.scope, Some(entry.until)),
+                Change::Clear { prefix, scope } => (prefix, scope, None),
+            };
+            let key = Key::of(prefix, scope);
+            let Some(set) = self.sets.get_mut(&key) else { continue };
+            let until = until.filter(|until| !until.is_over(now));
+            let fate = if let Some(until) = until {
+                set.mirror.set(*prefix, until);
+                Fate::Banned(milliseconds(until, now))
+            } else {
+                set.mirror.clear(prefix);
+                Fate::Free
+            };
+            steps.entry(key).or_default().insert(prefix.network(), fate);
+        }
+        for (key, wanted) in steps {
+            self.put(&key.name(), &wanted.into_iter().collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    fn inspect(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {
+        let generation = nft::generation(&mut self.socket)?;
+        if self.generation == Some(generation) {
+            return Ok(Inspection::Intact);
+        }
+        let Some(found) = nft::fingerprint(&mut self.socket, &self.layout.table)? else {
+            return Ok(Inspection::Intact);
+        };
+        if self.fingerprint.is_some_and(|good| good != found) {
+            return Ok(Inspection::Damaged(format!("the table inet {} was removed or changed", self.layout.table)));
+        }
+        self.fingerprint = Some(found);
+        if self.count_again.is_some_and(|moment| Instant::now() < moment) {
+            return Ok(Inspection::Intact);
+        }
+        let inspection = self.inspect_sets(now)?;
+        if inspection == Inspection::Intact {
+            self.generation = Some(generation);
+        }
+        Ok(inspection)
+    }
+
+    fn installed(&mut self, now: Timestamp) -> usize {
+        self.sets.values_mut().map(|set| set.mirror.least(now)).sum()
+    }
+
+    fn held(&mut self, now: Timestamp) -> Result<Vec<Entry>, FirewallError> {
+        let mut entries = Vec::new();
+        for (name, key) in self.present()? {
+            let Some(key) = key else { continue };
+            for (address, left) in nft::elements(&mut self.socket, &self.layout.table, &name)? {
+                let Ok(prefix) = IpNet::new(address, key.length) else { continue };
+                let until = left.map_or(Until::Forever, |left| Until::At(now + Duration::from_millis(left)));
+                entries.push(Entry { prefix, scope: key.scope.clone(), until });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn remove(&mut self) -> Result<(), FirewallError> {
+        // Added first, because deleting what is absent is refused.
+        let script = format!("add table inet {0}\ndelete table inet {0}\n", self.layout.table);
+        command::run("nft", &["-f", "-"], &script)?;
+        self.sets.clear();
+        (self.generation, self.fingerprint) = (None, None);
+        Ok(())
+    }
+}
+
+impl Nftables {
+    /// The sets of our table, with what they are for where the name tells.
+    fn present(&mut self) -> Result<Vec<(String, Option<Key>)>, FirewallError> {
+        let names = (0..TRIES).find_map(|_| nft::sets(&mut self.socket, &self.layout.table).transpose()).transpose()?;
+        let names = names.ok_or(FirewallError::Unexpected { found: "the rule set changes all the time".to_owned() })?;
+        // Anonymous sets belong to their rules.
+        let ours = names.into_iter().filter(|name| !name.starts_with("__"));
+        let known = |name: &str| self.sets.iter().find(|(_, set)| set.name == name).map(|(key, _)| key.clone());
+        let with_key = |name: String| {
+            let key = Key::parse(&name).or_else(|| known(&name));
+            (name, key)
+        };
+        Ok(ours.map(with_key).collect())
+    }
+}
+
+/// Whether our table is there. Where the kernel cannot say, it is not.
+pub(super) fn has_traces(settings: &Settings) -> bool {
+    let table = Layout::new(settings).table;
+    let Ok(mut socket) = Socket::open() else { return false };
+    let chains = nft::chains(&mut socket, &table).unwrap_or_default();
+    chains.iter().any(|chain| OUR_CHAINS.contains(&chain.as_str()))
+}
+
+/// What is left in milliseconds, `None` for ever.
+fn milliseconds(until: Until, now: Timestamp) -> Option<u64> {
+    let left = until.remaining(now)?;
+    Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1))
+}

@@ -1,0 +1,427 @@
+//! The thread that owns the backend. In: commands. Out: reports. It decides nothing: it does what is queued as one batch,
+//! looks after what it has put into the kernel, and asks for the whole list whenever it cannot be sure of it.
+//!
+//! The ledger is the truth, so a failed batch is never kept to be done again: the list that is asked for contains it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use tokio::sync::mpsc::error::TrySendError as ReportError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Backend, Choice, FirewallError, Inspection, OnStop, Settings};
+use crate::ledger::{Change, Entry, Scope};
+use crate::time::Timestamp;
+
+/// Commands that may wait; senders wait beyond.
+const QUEUE: usize = 1024;
+/// Changes that make one batch at most.
+const LARGEST_BATCH: usize = 16_384;
+/// Reports that may wait for their reader; beyond, the oldest are dropped. All that matter come again.
+const OUTBOX: usize = 64;
+/// Between two looks at what is in the kernel: what others remove is back within two seconds.
+const INSPECT_EVERY: Duration = Duration::from_millis(1750);
+/// The list is asked for again when it did not come within this time.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// After a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Told when the kernel holds what was asked for, or why it does not.
+pub(crate) type Done = oneshot::Sender<Result<(), String>>;
+
+/// What the task is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// All entries of the ledger: the answer to [`Report::NeedSync`], or whenever the owner likes.
+    Sync(Vec<Entry>),
+    /// Steps of the ledger since. Before the first `Sync` they are taken to be in it.
+    Apply(Vec<Change>, Option<Done>),
+    /// Ends the task.
+    Stop(OnStop),
+}
+
+/// What the task tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// A backend works from now on.
+    Opened { name: &'static str, why: String },
+    /// The whole list is wanted as [`Command::Sync`].
+    NeedSync,
+    /// The kernel holds this list.
+    Synced { entries: usize, micros: u64 },
+    /// Somebody had changed what is ours; it is right again.
+    Repaired { what: String },
+    /// Something is wrong: what, and what to do about it. Told once, until the text is another one.
+    Trouble(String),
+    /// The last trouble is over.
+    Recovered,
+}
+
+/// The running task.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(super) commands: SyncSender<Command>,
+    pub(super) thread: std::thread::JoinHandle<()>,
+    installed: Arc<AtomicUsize>,
+    /// Something did not fit into the queue: the whole list is to be sent.
+    behind: bool,
+}
+
+impl Task {
+    /// Never waits. Changes that find no room are answered so, and make the task [behind](Task::is_behind).
+    pub(crate) fn apply(&mut self, changes: Vec<Change>, done: Option<Done>) {
+        if changes.is_empty() && done.is_none() {
+            return;
+        }
+        if let Err(TrySendError::Full(Command::Apply(_, done)) | TrySendError::Disconnected(Command::Apply(_, done))) =
+            self.commands.try_send(Command::Apply(changes, done))
+        {
+            self.behind = true;
+            if let Some(done) = done {
+                // Nobody waits any more.
+                let _gone = done.send(Err("the firewall is busy; it will follow".to_owned()));
+            }
+        }
+    }
+
+    /// Sends the whole list.
+    pub(crate) fn sync(&mut self, entries: Vec<Entry>) {
+        self.behind = self.commands.try_send(Command::Sync(entries)).is_err();
+    }
+
+    /// Whether the whole list should be sent, because something could not be.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    /// How many entries the kernel holds.
+    pub(crate) fn installed(&self) -> usize {
+        self.installed.load(Ordering::Relaxed)
+    }
+
+    /// Ends the task, after what is queued, and waits until it has ended.
+    pub(crate) fn stop(self, on_stop: OnStop) {
+        // It may have ended already.
+        let _ended = self.commands.send(Command::Stop(on_stop));
+        let _joined = self.thread.join();
+    }
+}
+
+/// Starts the task in a thread of its own, in the network namespace of the caller. It ends at [`Command::Stop`], or
+/// when `commands` is dropped; then the rules stay.
+pub(crate) fn spawn(settings: Settings, reports: mpsc::Sender<Report>) -> std::io::Result<Task> {
+    let (commands, queue) = sync_channel(QUEUE);
+    let installed = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&installed);
+    let thread = std::thread::Builder::new().name("firewall".to_owned()).spawn(move || {
+        Worker::new(settings, queue, reports, counted).run();
+    })?;
+    Ok(Task { commands, thread, installed, behind: false })
+}
+
+struct Worker {
+    settings: Settings,
+    queue: Receiver<Command>,
+    reports: mpsc::Sender<Report>,
+    outbox: VecDeque<Report>,
+    backend: Option<Box<dyn Backend>>,
+    state: State,
+    /// What was found damaged and is not repaired yet.
+    damage: Option<String>,
+    /// The text of the trouble that was told and is not over.
+    trouble: Option<String>,
+    pause: Duration,
+    /// Those who wait until the kernel holds the whole list.
+    waiting: Vec<Done>,
+    inspected: Instant,
+    /// How many entries the kernel holds, for those who ask.
+    installed: Arc<AtomicUsize>,
+}
+
+/// How the kernel stands to the ledger.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Nothing is done before this moment.
+    Pausing(Instant),
+    /// The list was asked for at this moment.
+    Asked(Instant),
+    Synced,
+}
+
+/// What was taken from the queue at once.
+#[derive(Default)]
+struct Batch {
+    sync: Option<Vec<Entry>>,
+    /// Since `sync`, or since the last batch.
+    changes: HashMap<(IpNet, Scope), Change>,
+    /// Those who wait for `changes`.
+    done: Vec<Done>,
+    /// Those who wait for changes that `sync` contains.
+    covered: Vec<Done>,
+    stop: Option<OnStop>,
+}
+
+impl Worker {
+    fn new(
+        settings: Settings,
+        queue: Receiver<Command>,
+        reports: mpsc::Sender<Report>,
+        installed: Arc<AtomicUsize>,
+    ) -> Worker {
+        Worker {
+            settings,
+            queue,
+            reports,
+            outbox: VecDeque::new(),
+            backend: None,
+            state: State::Pausing(Instant::now()),
+            damage: None,
+            trouble: None,
+            pause: FIRST_PAUSE,
+            waiting: Vec::new(),
+            inspected: Instant::now(),
+            installed,
+        }
+    }
+
+    fn run(&mut self) {
+        loop {
+            self.tend();
+            self.flush();
+            let batch = self.take();
+            let stop = batch.stop;
+            self.work(batch);
+            self.count();
+            if let Some(on_stop) = stop {
+                self.stop(on_stop);
+                return;
+            }
+        }
+    }
+
+    /// Lets those who ask know how many entries the kernel holds.
+    fn count(&mut self) {
+        let synced = matches!(self.state, State::Synced);
+        let held = self.backend.as_mut().filter(|_| synced).map(|backend| backend.installed(Timestamp::now()));
+        self.installed.store(held.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// What is due without a command: opening, asking, looking.
+    fn tend(&mut self) {
+        match self.state {
+            State::Pausing(until) if Instant::now() >= until => self.open(),
+            State::Asked(since) if since.elapsed() >= ASK_AGAIN => self.ask(),
+            State::Synced if self.inspected.elapsed() >= INSPECT_EVERY => self.inspect(),
+            State::Pausing(_) | State::Asked(_) | State::Synced => (),
+        }
+    }
+
+    /// Waits for commands until something else is due, and takes all that are queued.
+    fn take(&mut self) -> Batch {
+        let wait = match self.state {
+            State::Pausing(until) => until.saturating_duration_since(Instant::now()),
+            State::Asked(since) => ASK_AGAIN.saturating_sub(since.elapsed()),
+            State::Synced => INSPECT_EVERY.saturating_sub(self.inspected.elapsed()),
+        };
+        let wait = if self.outbox.is_empty() { wait } else { wait.min(INSPECT_EVERY) };
+        let mut batch = Batch::default();
+        match self.queue.recv_timeout(wait) {
+            Err(RecvTimeoutError::Timeout) => return batch,
+            Err(RecvTimeoutError::Disconnected) => batch.stop = Some(OnStop::Keep),
+            Ok(command) => Self::add(&mut batch, command),
+        }
+        while batch.stop.is_none() && batch.changes.len() < LARGEST_BATCH {
+            let Ok(command) = self.queue.try_recv() else { break };
+            Self::add(&mut batch, command);
+        }
+        batch
+    }
+
+    fn add(batch: &mut Batch, command: Command) {
+        match command {
+            Command::Sync(mut entries) => {
+                entries.retain(|entry| entry.prefix.prefix_len() > 0);
+                batch.changes.clear();
+                batch.covered.append(&mut batch.done);
+                batch.sync = Some(entries);
+            }
+            Command::Apply(changes, done) => {
+                match changes.iter().map(prefix_of).find(|prefix| prefix.prefix_len() == 0) {
+                    Some(prefix) => {
+                        let error = FirewallError::WholeInternet { prefix };
+                        answer(done.into_iter().collect(), &Err(error.to_string()));
+                    }
+                    None => batch.done.extend(done),
+                }
+                for change in changes.into_iter().filter(|change| prefix_of(change).prefix_len() > 0) {
+                    batch.changes.insert(key_of(&change), change);
+                }
+            }
+            Command::Stop(on_stop) => batch.stop = Some(on_stop),
+        }
+    }
+
+    fn work(&mut self, batch: Batch) {
+        let Batch { sync, changes, done, covered, .. } = batch;
+        self.waiting.extend(covered);
+        if let Some(entries) = sync {
+            self.sync(&entries);
+        }
+        if matches!(self.state, State::Synced) {
+            if changes.is_empty() {
+                answer(done, &Ok(()));
+            } else {
+                self.apply(&changes.into_values().collect::<Vec<_>>(), done);
+            }
+            return;
+        }
+        // The ledger has these changes, so they will be in the list that is asked for.
+        self.waiting.extend(done);
+        if let (State::Pausing(_), Some(trouble)) = (self.state, &self.trouble) {
+            let text = format!("not in force yet: {trouble}");
+            answer(std::mem::take(&mut self.waiting), &Err(text));
+        }
+    }
+
+    fn open(&mut self) {
+        match super::open(&self.settings) {
+            Ok((backend, why)) => {
+                let name = backend.name();
+                // Once settled, a passing trouble does not make it settle elsewhere and leave its rules behind.
+                self.settings.backend = match name {
+                    "iptables" => Choice::Iptables,
+                    "nftables" => Choice::Nftables,
+                    _ => Choice::None,
+                };
+                self.backend = Some(backend);
+                self.report(Report::Opened { name, why });
+                self.ask();
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn ask(&mut self) {
+        self.state = State::Asked(Instant::now());
+        self.report(Report::NeedSync);
+    }
+
+    fn sync(&mut self, entries: &[Entry]) {
+        let start = Instant::now();
+        let Some(backend) = &mut self.backend else { return };
+        match backend.sync(entries, Timestamp::now()) {
+            Ok(()) => {
+                self.state = State::Synced;
+                self.inspected = Instant::now();
+                self.pause = FIRST_PAUSE;
+                let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+                if let Some(what) = self.damage.take() {
+                    self.report(Report::Repaired { what });
+                }
+                if self.trouble.take().is_some() {
+                    self.report(Report::Recovered);
+                }
+                self.report(Report::Synced { entries: entries.len(), micros });
+                answer(std::mem::take(&mut self.waiting), &Ok(()));
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn apply(&mut self, changes: &[Change], done: Vec<Done>) {
+        let Some(backend) = &mut self.backend else { return };
+        match backend.apply(changes, Timestamp::now()) {
+            Ok(()) => answer(done, &Ok(())),
+            // What failed may be somebody's damage: a list repairs it. Only if that fails too, there is trouble.
+            Err(error) => {
+                self.damage.get_or_insert(error.to_string());
+                self.waiting.extend(done);
+                self.ask();
+            }
+        }
+    }
+
+    fn inspect(&mut self) {
+        self.inspected = Instant::now();
+        let Some(backend) = &mut self.backend else { return };
+        let now = Timestamp::now();
+        match backend.inspect(now).and_then(|found| backend.rearm(now).map(|()| found)) {
+            Ok(Inspection::Intact) => (),
+            Ok(Inspection::Damaged(what)) => {
+                self.damage = Some(what);
+                self.ask();
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Says no to those who wait, tells of the trouble, once, and starts anew after a pause that grows.
+    fn fail(&mut self, error: &FirewallError) {
+        let text = error.to_string();
+        answer(std::mem::take(&mut self.waiting), &Err(text.clone()));
+        if self.trouble.as_ref() != Some(&text) {
+            self.trouble = Some(text.clone());
+            self.report(Report::Trouble(text));
+        }
+        self.backend = None;
+        self.state = State::Pausing(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    fn stop(&mut self, on_stop: OnStop) {
+        if on_stop == OnStop::Remove {
+            let opened = match self.backend.take() {
+                Some(backend) => Ok(backend),
+                None => super::open(&self.settings).map(|(backend, _)| backend),
+            };
+            if let Err(error) = opened.and_then(|mut backend| backend.remove()) {
+                self.report(Report::Trouble(format!("the rules could not be removed: {error}")));
+            }
+        }
+        self.flush();
+    }
+
+    fn report(&mut self, report: Report) {
+        if self.outbox.len() == OUTBOX {
+            self.outbox.pop_front();
+        }
+        self.outbox.push_back(report);
+        self.flush();
+    }
+
+    /// Hands on what the owner has room for. Never waits: the owner may be waiting for room in our queue.
+    fn flush(&mut self) {
+        while let Some(report) = self.outbox.pop_front() {
+            if let Err(ReportError::Full(report)) = self.reports.try_send(report) {
+                self.outbox.push_front(report);
+                return;
+            }
+        }
+    }
+}
+
+/// Those who no longer wait are no loss.
+fn answer(waiting: Vec<Done>, result: &Result<(), String>) {
+    for done in waiting {
+        let _ = done.send(result.clone());
+    }
+}
+
+fn prefix_of(change: &Change) -> IpNet {
+    match change {
+        Change::Set(entry) => entry.prefix,
+        Change::Clear { prefix, .. } => *prefix,
+    }
+}
+
+fn key_of(change: &Change) -> (IpNet, Scope) {
+    match change {
+        Change::Set(entry) => (entry.prefix, entry.scope.clone()),
+        Change::Clear { prefix, scope } => (*prefix, scope.clone()),
+    }
+}

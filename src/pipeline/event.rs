@@ -1,0 +1,120 @@
+//! What happened, for the log and for `banctl events`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::Ban;
+use crate::policy::Reason;
+use crate::time::{Timestamp, Until};
+
+/// Something that happened. Text from outside in it is escaped by whoever shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Event {
+    pub(crate) time: Timestamp,
+    #[serde(rename = "event")]
+    pub(crate) kind: Kind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prefix: Option<IpNet>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) jail: Option<Arc<str>>,
+    /// Left out where there is no ban; `null` is a ban for ever.
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "given")]
+    pub(crate) until: Option<Until>,
+    /// A sentence, or the reason of a ban.
+    pub(crate) text: String,
+}
+
+/// A field that is there has a value, even where that is `null`.
+fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Every kind of event there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    Banned,
+    Unbanned,
+    Expired,
+    /// An offence that did not become a ban, and why.
+    Ignored,
+    /// A list was imported, or a blocklist file read.
+    Listed,
+    /// Somebody else removed what we had put into the kernel; it is back.
+    Repaired,
+    /// Something does not work; the text names the remedy.
+    Trouble,
+    Recovered,
+    /// Log lines that will never be read.
+    Lost,
+    Started,
+    Reloaded,
+    Stopped,
+}
+
+impl Kind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Kind::Banned => "banned",
+            Kind::Unbanned => "unbanned",
+            Kind::Expired => "expired",
+            Kind::Ignored => "ignored",
+            Kind::Listed => "listed",
+            Kind::Repaired => "repaired",
+            Kind::Trouble => "trouble",
+            Kind::Recovered => "recovered",
+            Kind::Lost => "lost",
+            Kind::Started => "started",
+            Kind::Reloaded => "reloaded",
+            Kind::Stopped => "stopped",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Event {
+    pub(crate) fn new(time: Timestamp, kind: Kind, text: impl Into<String>) -> Event {
+        Event { time, kind, prefix: None, jail: None, until: None, text: text.into() }
+    }
+
+    pub(crate) fn of_ban(time: Timestamp, kind: Kind, ban: &Ban) -> Event {
+        let (prefix, jail, until) = (Some(ban.prefix), Some(ban.jail.clone()), Some(ban.until));
+        Event { time, kind, prefix, jail, until, text: ban.reason.to_string() }
+    }
+
+    pub(crate) fn ignored(time: Timestamp, prefix: IpNet, jail: &Arc<str>, reason: &Reason) -> Event {
+        let text = reason.to_string();
+        Event { time, kind: Kind::Ignored, prefix: Some(prefix), jail: Some(jail.clone()), until: None, text }
+    }
+}
+
+/// One line with fixed keys: `banned 192.0.2.9 jail=sshd until=… reason="5 hits in 42s"`.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Some(prefix), Some(jail)) = (self.prefix, &self.jail) else {
+            return write!(f, "{}: {}", self.kind, self.text);
+        };
+        write!(f, "{} {} jail={jail}", self.kind, Shown(prefix))?;
+        if let Some(until) = self.until.filter(|_| self.kind == Kind::Banned) {
+            write!(f, " until={until}")?;
+        }
+        write!(f, " reason=\"{}\"", self.text)
+    }
+}
+
+/// A prefix as people write it: a host without its length.
+pub(crate) struct Shown(pub(crate) IpNet);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() { self.0.addr().fmt(f) } else { self.0.fmt(f) }
+    }
+}

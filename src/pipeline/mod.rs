@@ -1,0 +1,441 @@
+//! The synchronous heart: hit → window → policy → ledger → changes.
+//!
+//! In: hits with the source they came from, and what a person asked for. Out: changes for the firewall and events.
+//! No clock, no thread, no socket: the daemon and `banctl replay` run the very same code.
+
+pub(crate) mod event;
+pub(crate) mod positions;
+pub(crate) mod wiring;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::config::{Config, Jail};
+use crate::filters::{Evidence, Hit};
+use crate::ledger::{Ban, Change, Ledger, Scope};
+use crate::policy::allowlist::Allowlist;
+use crate::policy::budget::Budget;
+use crate::policy::escalation::Past;
+use crate::policy::{self, Case, Decision, Reason};
+use crate::time::{Length, Timestamp, Until, format_duration};
+use crate::windows::Window;
+use event::{Event, Kind, Shown};
+use wiring::Wiring;
+
+/// The jail name of bans that a person made.
+pub(crate) const MANUAL: &str = "manual";
+
+/// The same ignored offence is told at most this often.
+const IGNORED_AGAIN: Duration = Duration::from_secs(600);
+/// How many ignored offences are remembered so as not to be told again.
+const IGNORED_KEPT: usize = 4096;
+
+/// All state between a hit and a change.
+pub(crate) struct Pipeline {
+    jails: Vec<JailState>,
+    /// For each source, for each filter of its matcher, the jails that listen.
+    listeners: Vec<Vec<Vec<usize>>>,
+    pub(crate) ledger: Ledger,
+    pub(crate) allowlist: Allowlist,
+    budget: Budget,
+    told: HashMap<(IpNet, usize), Timestamp>,
+}
+
+/// A jail with its window and its counts since the start.
+pub(crate) struct JailState {
+    pub(crate) jail: Arc<Jail>,
+    name: Arc<str>,
+    window: Window,
+    pub(crate) counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) hits: u64,
+    pub(crate) offences: u64,
+    pub(crate) bans: u64,
+    pub(crate) ignored: u64,
+}
+
+impl JailState {
+    fn new(jail: Arc<Jail>) -> JailState {
+        let window = Window::new(&jail.window, jail.track);
+        JailState { name: jail.name.as_str().into(), window, jail, counts: Counts::default() }
+    }
+
+    pub(crate) fn tracked(&self) -> usize {
+        self.window.tracked()
+    }
+
+    /// Sources that had to make room for others in the window's table.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.window.evicted()
+    }
+
+    /// Whether the sources that this jail counts would be counted in the same way by `other`.
+    fn counts_like(&self, other: &Jail) -> bool {
+        let ours = &self.jail;
+        ours.filter == other.filter
+            && ours.mode == other.mode
+            && ours.log_prefix == other.log_prefix
+            && ours.source == other.source
+            && ours.window == other.window
+            && ours.prefix == other.prefix
+            && ours.track == other.track
+    }
+}
+
+/// What followed from some input.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) events: Vec<Event>,
+}
+
+/// Why a person's wish was refused: a sentence.
+pub(crate) type Refusal = String;
+
+impl Pipeline {
+    pub(crate) fn new(config: &Config, wiring: &Wiring, mut ledger: Ledger, allowlist: Allowlist) -> Pipeline {
+        let jails = wiring.jails.iter().cloned().map(JailState::new).collect();
+        ledger.forget_after(longest_memory(wiring));
+        let budget = budget(config);
+        Pipeline { jails, listeners: wiring.listeners(), ledger, allowlist, budget, told: HashMap::new() }
+    }
+
+    /// Takes over a new configuration. Jails that count as before keep their windows and their counts.
+    pub(crate) fn reconfigure(&mut self, config: &Config, wiring: &Wiring) {
+        let mut old = std::mem::take(&mut self.jails);
+        let state_of = |jail: &Arc<Jail>| match old.iter().position(|state| state.jail.name == jail.name) {
+            Some(at) if old[at].counts_like(jail) => JailState { jail: jail.clone(), ..old.swap_remove(at) },
+            _ => JailState::new(jail.clone()),
+        };
+        self.jails = wiring.jails.iter().map(state_of).collect();
+        self.listeners = wiring.listeners();
+        self.ledger.forget_after(longest_memory(wiring));
+        self.budget.change(config.budget.per_minute, config.budget.at_a_time, config.budget.max);
+        self.told.clear();
+    }
+
+    pub(crate) fn jails(&self) -> &[JailState] {
+        &self.jails
+    }
+
+    /// Counts the hits of one source. Warm hits refill the windows only: what followed from them has followed.
+    pub(crate) fn on_hits(&mut self, source: usize, hits: &[Hit], warm: bool, now: Timestamp) -> Outcome {
+        let mut outcome = Outcome::default();
+        for hit in hits {
+            let Some(listeners) = self.listeners.get(source).and_then(|s| s.get(usize::from(hit.filter))) else {
+                continue;
+            };
+            for at in listeners.clone() {
+                self.count(at, hit, warm, now, &mut outcome);
+            }
+        }
+        outcome
+    }
+
+    fn count(&mut self, at: usize, hit: &Hit, warm: bool, now: Timestamp, outcome: &mut Outcome) {
+        let state = &mut self.jails[at];
+        let counted = state.jail.prefix.prefix_of(hit.address);
+        if !warm {
+            state.counts.hits += u64::from(hit.repeat);
+        }
+        let Some(offence) = state.window.hit(counted, hit.time, hit.repeat) else { return };
+        if warm {
+            return;
+        }
+        state.counts.offences += 1;
+        let (jail, name) = (state.jail.clone(), state.name.clone());
+        let prefix = self.spared(counted, hit.address, now);
+        let case = Case {
+            prefix,
+            evidence: hit.evidence,
+            spec: &jail.ban,
+            past: past(&self.ledger, &prefix, now),
+            standing: self.ledger.bans_of(&prefix).iter().find(|ban| ban.jail == name).map(|ban| ban.until),
+            at: hit.time,
+            now,
+        };
+        let ban = |until, count| {
+            let span = match hit.time.since(offence.first) {
+                span if span.as_secs() == 0 => "at once".to_owned(),
+                span => format!("in {}", format_duration(span)),
+            };
+            Ban {
+                prefix,
+                jail: name.clone(),
+                scope: jail.scope.clone(),
+                since: hit.time,
+                until,
+                reason: format!("{} {span}", plural(offence.hits, "hit")).into(),
+                count,
+                evidence: hit.evidence,
+            }
+        };
+        match policy::decide(&case, &self.allowlist, &mut self.budget, self.ledger.standing_forgeable()) {
+            Decision::Ban { until, count } => {
+                let ban = ban(until, count);
+                self.jails[at].counts.bans += 1;
+                outcome.events.push(Event::of_ban(now, Kind::Banned, &ban));
+                outcome.changes.extend(self.ledger.ban(ban));
+            }
+            Decision::Ignore(reason) => {
+                if let Reason::AlreadyOver { until, count } = reason {
+                    self.ledger.note_over(ban(until, count));
+                }
+                self.jails[at].counts.ignored += 1;
+                self.tell_ignored(at, prefix, &name, &reason, now, outcome);
+            }
+        }
+    }
+
+    /// What is banned: the prefix that was counted, unless somebody who may not be banned lives in it. Then it is the
+    /// offender alone, so that a neighbour in the server's own network does not go free.
+    fn spared(&self, counted: IpNet, address: IpAddr, now: Timestamp) -> IpNet {
+        let host = IpNet::from(address);
+        let only_others = self.allowlist.refuses(counted, now).is_some() && self.allowlist.refuses(host, now).is_none();
+        if only_others { host } else { counted }
+    }
+
+    /// Each ignored offence is worth one line, not one per packet; that it is banned already, none.
+    fn tell_ignored(
+        &mut self,
+        at: usize,
+        prefix: IpNet,
+        jail: &Arc<str>,
+        reason: &Reason,
+        now: Timestamp,
+        outcome: &mut Outcome,
+    ) {
+        if matches!(reason, Reason::AlreadyBanned(_)) {
+            return;
+        }
+        if self.told.get(&(prefix, at)).is_some_and(|told| now.since(*told) < IGNORED_AGAIN) {
+            return;
+        }
+        if self.told.len() >= IGNORED_KEPT {
+            self.told.clear();
+        }
+        self.told.insert((prefix, at), now);
+        outcome.events.push(Event::ignored(now, prefix, jail, reason));
+    }
+
+    /// To be called now and then: should the wall clock have been set back, forgets what was counted in the future.
+    pub(crate) fn rewind(&mut self, now: Timestamp) {
+        for state in &mut self.jails {
+            state.window.rewind(now);
+        }
+    }
+
+    /// Ends what is over.
+    pub(crate) fn expire(&mut self, now: Timestamp) -> Outcome {
+        let (ended, changes) = self.ledger.expire(now);
+        let events = ended.iter().map(|ban| Event::of_ban(now, Kind::Expired, ban)).collect();
+        Outcome { changes, events }
+    }
+
+    /// Takes over newly protected or allowed networks: a ban that they cover is lifted.
+    pub(crate) fn allow(&mut self, allowlist: Allowlist, now: Timestamp) -> Outcome {
+        self.allowlist = allowlist;
+        self.lift_allowed(now)
+    }
+
+    /// Lifts every ban, and strikes every list entry, that reaches an allowed address.
+    fn lift_allowed(&mut self, now: Timestamp) -> Outcome {
+        let mut outcome = Outcome::default();
+        let networks: Vec<IpNet> = self.allowlist.networks(now).collect();
+        for network in networks {
+            let wider = self.ledger.bans_covering(network.addr());
+            for ban in wider.into_iter().chain(self.ledger.bans_within(network)) {
+                self.lift(&ban.prefix, now, &mut outcome);
+            }
+        }
+        outcome
+    }
+
+    fn lift(&mut self, prefix: &IpNet, now: Timestamp, outcome: &mut Outcome) {
+        let Some(why) = self.allowlist.refuses(*prefix, now) else { return };
+        let (ended, changes) = self.ledger.unban(prefix, now);
+        outcome.changes.extend(changes);
+        for ban in ended {
+            let ban = Ban { reason: why.to_string().into(), ..ban };
+            outcome.events.push(Event::of_ban(now, Kind::Unbanned, &ban));
+        }
+    }
+
+    /// A person's ban. Refused when it would reach an allowed address.
+    pub(crate) fn ban(
+        &mut self,
+        prefix: IpNet,
+        length: Length,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<Outcome, Refusal> {
+        policy::guard(prefix, &self.allowlist, now).map_err(|why| why.to_string())?;
+        let until = length.from(now);
+        let count = past(&self.ledger, &prefix, now).bans + 1;
+        let ban = Ban {
+            prefix,
+            jail: MANUAL.into(),
+            scope: Scope::default(),
+            since: now,
+            until,
+            reason: reason.into(),
+            count,
+            evidence: Evidence::Proven,
+        };
+        let event = Event::of_ban(now, Kind::Banned, &ban);
+        Ok(Outcome { changes: self.ledger.ban(ban), events: vec![event] })
+    }
+
+    /// Ends the bans of these prefixes, and forgets what was counted against them. All or nothing.
+    pub(crate) fn unban(
+        &mut self,
+        prefixes: &[IpNet],
+        grace: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Outcome, Refusal> {
+        for prefix in prefixes {
+            self.may_unban(prefix, grace.is_some())?;
+        }
+        let mut outcome = Outcome::default();
+        for prefix in prefixes {
+            let ended = self.ledger.unban(prefix, now);
+            self.note_unbanned(prefix, ended, now, &mut outcome);
+            if let Some(grace) = grace {
+                let end = now + grace;
+                if self.allowlist.grant(*prefix, end, now) {
+                    self.ledger.grant(*prefix, end);
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn note_unbanned(
+        &mut self,
+        prefix: &IpNet,
+        (ended, changes): (Vec<Ban>, Vec<Change>),
+        now: Timestamp,
+        outcome: &mut Outcome,
+    ) {
+        outcome.changes.extend(changes);
+        outcome.events.extend(ended.iter().map(|ban| Event::of_ban(now, Kind::Unbanned, ban)));
+        for state in &mut self.jails {
+            // Where a neighbour was spared, what was counted is wider than what was banned.
+            let counted = state.jail.prefix.prefix_of(prefix.addr());
+            state.window.forget(if counted.contains(prefix) { counted } else { *prefix });
+        }
+    }
+
+    /// Ends every ban; lists stay, they end by `import` of an empty one or with their file.
+    pub(crate) fn unban_all(&mut self, now: Timestamp) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut banned: Vec<IpNet> = self.ledger.bans().map(|ban| ban.prefix).collect();
+        banned.dedup();
+        for prefix in banned {
+            let ended = self.ledger.unban_owners(&prefix, now);
+            self.note_unbanned(&prefix, ended, now, &mut outcome);
+        }
+        outcome
+    }
+
+    fn may_unban(&self, prefix: &IpNet, graced: bool) -> Result<(), Refusal> {
+        let shown = Shown(*prefix);
+        let covering = self.ledger.bans_covering(prefix.addr());
+        let exact = |ban: &&Ban| ban.prefix == *prefix;
+        let file =
+            |ban: &Ban| ban.jail.strip_prefix(LIST).and_then(|list| list.strip_prefix(BLOCKLIST)).map(str::to_owned);
+        if let Some(path) = covering.iter().filter(exact).find_map(file) {
+            return Err(format!("{shown} stands in the file {path}; remove its line there"));
+        }
+        if graced || covering.iter().any(|ban| exact(&ban)) {
+            return Ok(());
+        }
+        match covering.iter().find(|ban| ban.prefix.contains(prefix)) {
+            Some(wider) => Err(format!("{shown} is banned as part of {0}; unban {0} instead", wider.prefix)),
+            None => Err(match self.ledger.bans_within(*prefix).len() {
+                0 => format!("{shown} is not banned"),
+                within => {
+                    format!("{shown} itself is not banned; {} lie within it, unban those", plural(count(within), "ban"))
+                }
+            }),
+        }
+    }
+
+    /// Replaces a list. Prefixes that reach an allowed address are left out and named.
+    pub(crate) fn import(
+        &mut self,
+        name: &str,
+        prefixes: Vec<IpNet>,
+        until: Until,
+        now: Timestamp,
+    ) -> Result<(Outcome, Vec<Refusal>), Refusal> {
+        let mut refused = Vec::new();
+        let mut taken = Vec::with_capacity(prefixes.len());
+        for prefix in prefixes {
+            match policy::guard(prefix, &self.allowlist, now) {
+                Ok(()) => taken.push(prefix),
+                Err(why) => refused.push(why.to_string()),
+            }
+        }
+        let text = format!("list '{name}' has {}", plural(count(taken.len()), "entry"));
+        let changes = self.ledger.put_list(name, taken, now, until).map_err(|why| why.to_string())?;
+        let event = Event::new(now, Kind::Listed, text);
+        Ok((Outcome { changes, events: vec![event] }, refused))
+    }
+
+    /// Ends a list.
+    pub(crate) fn end_list(&mut self, name: &str, now: Timestamp) -> Outcome {
+        let changes = self.ledger.remove_list(name);
+        let event = Event::new(now, Kind::Listed, format!("list '{name}' has ended"));
+        Outcome { changes, events: vec![event] }
+    }
+}
+
+/// The bans of a prefix so far, those that stand included.
+fn past(ledger: &Ledger, prefix: &IpNet, now: Timestamp) -> Past {
+    let ended = ledger.past(prefix, now);
+    let standing = ledger.bans_of(prefix).iter().filter(|ban| ban.evidence == Evidence::Proven).count();
+    let bans = ended.bans.saturating_add(u32::try_from(standing).unwrap_or(u32::MAX));
+    Past { bans, last_end: ended.last_end }
+}
+
+/// How long the jail with the best memory remembers a ban.
+fn longest_memory(wiring: &Wiring) -> Duration {
+    let forget = wiring.jails.iter().map(|jail| match jail.ban.forget {
+        Length::For(quiet) => quiet,
+        Length::Forever => Duration::MAX,
+    });
+    forget.max().unwrap_or(Duration::MAX)
+}
+
+/// What forgeable evidence may do at most.
+fn budget(config: &Config) -> Budget {
+    let limits = &config.budget;
+    Budget::new(limits.per_minute, limits.at_a_time, limits.max)
+}
+
+/// The jail under which a list's entries are shown is named by this and the list's name.
+pub(crate) const LIST: &str = "list:";
+/// Lists that a blocklist file stands behind are named by this and the file's path.
+pub(crate) const BLOCKLIST: &str = "file:";
+
+/// A number for a sentence.
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// `1 hit`, `5 hits`, `2 entries`.
+pub(crate) fn plural(count: u32, noun: &str) -> String {
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {noun}s"),
+    }
+}

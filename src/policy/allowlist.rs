@@ -1,0 +1,281 @@
+//! What is never banned: the networks of the configuration, what this machine depends on, and what was unbanned with a
+//! grant. The same question is asked for bans of every origin.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ipnet::IpNet;
+
+use crate::policy::prefix::{canonical, overlap};
+use crate::policy::protected::Protect;
+use crate::time::Timestamp;
+
+/// Most grants at a time.
+const MAX_GRANTS: usize = 65_536;
+
+#[derive(Debug, Default)]
+pub(crate) struct Allowlist {
+    given: Vec<IpNet>,
+    protected: Vec<(IpNet, Protect)>,
+    /// Both of the above; disjoint, in order of address.
+    standing: Vec<Allowed>,
+    /// Until when each of these may not be banned.
+    grants: BTreeMap<IpNet, Timestamp>,
+}
+
+/// An allowed network, and why it is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    pub(crate) network: IpNet,
+    pub(crate) why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It stands in the configuration.
+    Given,
+    /// This machine, or who administers it, depends on it.
+    Protected(Protect),
+    /// It was unbanned with a grant that ends then.
+    Granted(Timestamp),
+}
+
+impl Allowlist {
+    /// Replaces the networks of the configuration.
+    pub(crate) fn set_given(&mut self, networks: &[IpNet]) {
+        self.given = networks.iter().copied().map(canonical).collect();
+        self.rebuild();
+    }
+
+    /// Replaces what is protected.
+    pub(crate) fn set_protected(&mut self, networks: &[(IpNet, Protect)]) {
+        self.protected = networks.iter().map(|(network, what)| (canonical(*network), *what)).collect();
+        self.rebuild();
+    }
+
+    /// Nothing that overlaps this prefix is banned until then. An earlier grant is never shortened. False when there are
+    /// too many grants.
+    #[must_use]
+    pub(crate) fn grant(&mut self, prefix: IpNet, until: Timestamp, now: Timestamp) -> bool {
+        self.grants.retain(|_, until| *until > now);
+        let prefix = canonical(prefix);
+        if self.grants.len() >= MAX_GRANTS && !self.grants.contains_key(&prefix) {
+            return false;
+        }
+        let end = self.grants.entry(prefix).or_insert(until);
+        *end = until.max(*end);
+        true
+    }
+
+    /// Every network that is allowed now, whatever for.
+    pub(crate) fn networks(&self, now: Timestamp) -> impl Iterator<Item = IpNet> {
+        let granted = self.grants.iter().filter(move |(_, until)| **until > now).map(|(prefix, _)| *prefix);
+        self.standing.iter().map(|allowed| allowed.network).chain(granted)
+    }
+
+    /// The allowed network that has an address in common with this prefix, if there is one: whichever of the two contains
+    /// the other.
+    pub(crate) fn refuses(&self, prefix: IpNet, now: Timestamp) -> Option<Allowed> {
+        let prefix = canonical(prefix);
+        self.standing(prefix).or_else(|| self.granted(prefix, now))
+    }
+
+    /// Among disjoint networks in order, the one that overlaps is either the last that begins no later or the next.
+    fn standing(&self, prefix: IpNet) -> Option<Allowed> {
+        let next = self.standing.partition_point(|allowed| allowed.network.network() <= prefix.network());
+        let near = self.standing.get(next.saturating_sub(1)..).unwrap_or_default();
+        near.iter().take(2).find(|allowed| overlap(allowed.network, prefix)).copied()
+    }
+
+    fn granted(&self, prefix: IpNet, now: Timestamp) -> Option<Allowed> {
+        let within = || self.grants.range(prefix..).take_while(|(network, _)| prefix.contains(*network));
+        let around =
+            || std::iter::successors(Some(prefix), IpNet::supernet).filter_map(|wide| self.grants.get_key_value(&wide));
+        let (network, until) = around().chain(within()).find(|(_, until)| **until > now)?;
+        Some(Allowed { network: *network, why: Why::Granted(*until) })
+    }
+
+    fn rebuild(&mut self) {
+        let given = self.given.iter().map(|network| Allowed { network: *network, why: Why::Given });
+        let protected =
+            self.protected.iter().map(|(network, what)| Allowed { network: *network, why: Why::Protected(*what) });
+        let mut all: Vec<Allowed> = given.chain(protected).collect();
+        // Stable, so that what is given is named before what is protected.
+        all.sort_by_key(|allowed| allowed.network);
+        self.standing.clear();
+        for allowed in all {
+            // In this order a network comes after all that contain it.
+            if self.standing.last().is_none_or(|last| !last.network.contains(&allowed.network)) {
+                self.standing.push(allowed);
+            }
+        }
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let network = self.network;
+        match self.why {
+            Why::Given => write!(f, "{network} is allowed by [allow] networks"),
+            Why::Protected(what) => write!(f, "{} is protected: it is {what}", network.addr()),
+            Why::Granted(until) => write!(f, "{network} is allowed until {until}, as it was unbanned with --allow"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_224_600);
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn given(networks: &[&str]) -> Allowlist {
+        let mut allowlist = Allowlist::default();
+        allowlist.set_given(&networks.iter().map(|text| net(text)).collect::<Vec<_>>());
+        allowlist
+    }
+
+    #[test]
+    fn an_address_inside_an_allowed_network_is_refused() {
+        let allowlist = given(&["127.0.0.0/8", "192.0.2.0/24", "::1/128", "2001:db8::/32"]);
+        for refused in ["192.0.2.9/32", "127.1.2.3/32", "::1/128", "2001:db8:5::/64", "::ffff:192.0.2.9/128"] {
+            assert!(allowlist.refuses(net(refused), NOW).is_some(), "{refused}");
+        }
+        for free in ["192.0.3.9/32", "128.0.0.0/32", "::2/128", "2001:db9::/64", "::192.0.2.9/128"] {
+            assert_eq!(allowlist.refuses(net(free), NOW), None, "{free}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_covers_an_allowed_address_is_refused() {
+        let allowlist = given(&["192.0.2.9/32", "2001:db8::5/128"]);
+        for refused in ["192.0.2.0/24", "192.0.2.200/24", "0.0.0.0/0", "::ffff:192.0.2.0/120", "2001:db8::/64", "::/0"]
+        {
+            assert!(allowlist.refuses(net(refused), NOW).is_some(), "{refused}");
+        }
+        assert_eq!(allowlist.refuses(net("192.0.3.0/24"), NOW), None);
+    }
+
+    #[test]
+    fn an_empty_allowlist_refuses_nothing() {
+        assert_eq!(Allowlist::default().refuses(net("0.0.0.0/0"), NOW), None);
+    }
+
+    #[test]
+    fn host_bits_of_an_allowed_network_do_not_matter() {
+        assert!(given(&["192.0.2.77/24"]).refuses("192.0.2.1/32".parse().unwrap(), NOW).is_some());
+        assert!(given(&["::ffff:192.0.2.0/120"]).refuses("192.0.2.1/32".parse().unwrap(), NOW).is_some());
+    }
+
+    #[test]
+    fn a_refusal_names_the_network_and_why() {
+        let mut allowlist = given(&["192.0.2.0/24"]);
+        allowlist.set_protected(&[
+            (net("192.0.2.1/32"), Protect::Gateways),
+            (net("198.51.100.7/32"), Protect::AdminSessions),
+        ]);
+        assert!(allowlist.grant(net("203.0.113.4/32"), Timestamp::from_secs(1_795_228_200), NOW));
+        let said = |prefix| allowlist.refuses(net(prefix), NOW).unwrap().to_string();
+        assert_eq!(said("192.0.2.1/32"), "192.0.2.0/24 is allowed by [allow] networks");
+        assert_eq!(
+            said("198.51.100.0/24"),
+            "198.51.100.7 is protected: it is the other end of an administrator's session"
+        );
+        assert_eq!(
+            said("203.0.113.4/32"),
+            "203.0.113.4/32 is allowed until 2026-11-21T02:30:00Z, as it was unbanned with --allow"
+        );
+    }
+
+    #[test]
+    fn new_networks_replace_the_old_ones() {
+        let mut allowlist = given(&["192.0.2.0/24"]);
+        allowlist.set_protected(&[(net("198.51.100.7/32"), Protect::Resolvers)]);
+        allowlist.set_given(&[]);
+        assert_eq!(allowlist.refuses(net("192.0.2.1/32"), NOW), None);
+        assert!(allowlist.refuses(net("198.51.100.7/32"), NOW).is_some());
+        allowlist.set_protected(&[]);
+        assert_eq!(allowlist.refuses(net("198.51.100.7/32"), NOW), None);
+    }
+
+    #[test]
+    fn a_grant_ends_and_a_shorter_one_does_not_shorten_it() {
+        let mut allowlist = Allowlist::default();
+        let hour = std::time::Duration::from_secs(3600);
+        assert!(allowlist.grant(net("2001:db8::/64"), NOW + 2 * hour, NOW));
+        assert!(allowlist.grant(net("2001:db8::/64"), NOW + hour, NOW));
+        for refused in ["2001:db8::7/128", "2001:db8::/48", "2001:db8::/64"] {
+            assert!(allowlist.refuses(net(refused), NOW + hour).is_some(), "{refused}");
+            assert_eq!(allowlist.refuses(net(refused), NOW + 2 * hour), None, "{refused}");
+        }
+        assert_eq!(allowlist.refuses(net("2001:db8:0:1::/64"), NOW), None);
+        assert_eq!(allowlist.networks(NOW).collect::<Vec<_>>(), [net("2001:db8::/64")]);
+        assert_eq!(allowlist.networks(NOW + 2 * hour).count(), 0);
+    }
+
+    #[test]
+    fn an_ended_grant_does_not_hide_one_that_stands() {
+        let mut allowlist = Allowlist::default();
+        let second = std::time::Duration::from_secs(1);
+        assert!(allowlist.grant(net("192.0.2.0/25"), NOW + second, NOW));
+        assert!(allowlist.grant(net("192.0.2.128/25"), NOW + 9 * second, NOW));
+        let allowed = allowlist.refuses(net("192.0.2.0/24"), NOW + 5 * second);
+        assert_eq!(allowed.map(|allowed| allowed.network), Some(net("192.0.2.128/25")));
+    }
+
+    #[test]
+    fn grants_are_bounded_and_ended_ones_make_room() {
+        let mut allowlist = Allowlist::default();
+        let end = NOW + std::time::Duration::from_secs(1);
+        let mut address = 0_u32;
+        let mut next = || {
+            address += 1;
+            IpNet::from(IpAddr::from(address.to_be_bytes()))
+        };
+        allowlist.grants = (0..MAX_GRANTS).map(|_| (next(), end)).collect();
+        let one_more = next();
+        assert!(!allowlist.grant(one_more, end, NOW));
+        assert!(allowlist.grant(one_more, end + std::time::Duration::from_secs(1), end));
+    }
+
+    fn networks() -> impl Strategy<Value = Vec<IpNet>> {
+        let v4 = (any::<u8>(), 22_u8..=32)
+            .prop_map(|(low, length)| IpNet::new(IpAddr::from([192, 0, low & 3, low]), length).unwrap());
+        let v6 = (any::<u16>(), 110_u8..=128)
+            .prop_map(|(low, length)| IpNet::new(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, low]), length).unwrap());
+        prop::collection::vec(prop_oneof![v4, v6], 0..30)
+    }
+
+    proptest! {
+        #[test]
+        fn a_prefix_is_refused_exactly_when_it_overlaps_an_allowed_one(
+            given in networks(), protected in networks(), granted in networks(), asked in networks(),
+        ) {
+            let mut allowlist = Allowlist::default();
+            allowlist.set_given(&given);
+            let protected: Vec<_> = protected.into_iter().map(|network| (network, Protect::Gateways)).collect();
+            allowlist.set_protected(&protected);
+            for prefix in &granted {
+                prop_assert!(allowlist.grant(*prefix, NOW + std::time::Duration::from_secs(1), NOW));
+            }
+            let protected = protected.iter().map(|(network, _)| network);
+            let all: Vec<IpNet> = given.iter().chain(protected).chain(&granted).map(IpNet::trunc).collect();
+            for prefix in asked {
+                match allowlist.refuses(prefix, NOW) {
+                    Some(allowed) => {
+                        prop_assert!(overlap(allowed.network, prefix) && all.contains(&allowed.network));
+                    }
+                    None => prop_assert!(!all.iter().any(|network| overlap(*network, prefix))),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! How a source's thread waits and reports, so that it can be stopped while it does either. Reports go out, nothing
+//! comes in; it knows nothing of logs.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use tokio::sync::mpsc::Sender;
+
+use super::{Batch, Report};
+
+/// The source was asked to end, or nobody receives its reports any more.
+#[derive(Debug)]
+pub(super) struct Stopped;
+
+/// What a waiting source is woken by: an eventfd, and whether it was rung to stop.
+pub(super) struct Bell {
+    fd: OwnedFd,
+    stopped: AtomicBool,
+}
+
+impl Bell {
+    pub(super) fn new() -> io::Result<Bell> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Bell { fd, stopped: AtomicBool::new(false) })
+    }
+
+    pub(super) fn ring(&self) {
+        // It can fail only with EAGAIN, when the counter is at its end: then the bell rings already.
+        let _already_rings = rustix::io::write(&self.fd, &1_u64.to_ne_bytes());
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Waits until the bell rings, one of `others` is readable or at its end, or the time is over (`None`: for ever).
+    /// Says which of the others are.
+    pub(super) fn wait<const N: usize>(
+        &self,
+        others: [BorrowedFd<'_>; N],
+        timeout: Option<Duration>,
+    ) -> Result<[bool; N], Stopped> {
+        let mut polled = vec![PollFd::new(&self.fd, PollFlags::IN)];
+        polled.extend(others.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        // An interrupted wait is like one that was over early: every caller looks again.
+        let _interrupted = poll(&mut polled, timeout.as_ref());
+        let mut ready = polled.iter().map(|fd| !fd.revents().is_empty());
+        if ready.next() == Some(true) {
+            let _drained = rustix::io::read(&self.fd, &mut [0; 8]);
+        }
+        if self.is_stopped() {
+            return Err(Stopped);
+        }
+        let mut answer = [false; N];
+        answer.iter_mut().zip(ready).for_each(|(answer, ready)| *answer = ready);
+        Ok(answer)
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Wakes a thread that waits for room in the channel.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Where the reports of one source go.
+pub(super) struct Outlet {
+    source: usize,
+    reports: Sender<Report>,
+    bell: Arc<Bell>,
+    /// The last trouble that was reported and is not over, per log.
+    troubles: HashMap<Arc<str>, String>,
+}
+
+impl Outlet {
+    pub(super) fn new(source: usize, reports: Sender<Report>, bell: Arc<Bell>) -> Outlet {
+        Outlet { source, reports, bell, troubles: HashMap::new() }
+    }
+
+    pub(super) fn source(&self) -> usize {
+        self.source
+    }
+
+    pub(super) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// Waits for room in the channel, or until the source is stopped: `blocking_send` could not be interrupted.
+    pub(super) fn send(&self, report: Report) -> Result<(), Stopped> {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let mut sending = pin!(self.reports.send(report));
+        while !self.bell.is_stopped() {
+            match sending.as_mut().poll(&mut context) {
+                Poll::Ready(Ok(())) => return Ok(()),
+                Poll::Ready(Err(_closed)) => return Err(Stopped),
+                Poll::Pending => std::thread::park(),
+            }
+        }
+        Err(Stopped)
+    }
+
+    pub(super) fn batch(&self, batch: Batch) -> Result<(), Stopped> {
+        self.send(Report::Batch(batch))
+    }
+
+    /// Reports what is wrong with a log, unless just that was said last.
+    pub(super) fn trouble(&mut self, log: &Arc<str>, text: String) -> Result<(), Stopped> {
+        if self.troubles.get(log) == Some(&text) {
+            return Ok(());
+        }
+        self.troubles.insert(Arc::clone(log), text.clone());
+        self.send(Report::Trouble { source: self.source, log: Arc::clone(log), text })
+    }
+
+    /// Reports that the trouble with a log is over, if there was any.
+    pub(super) fn recovered(&mut self, log: &Arc<str>) -> Result<(), Stopped> {
+        if self.troubles.remove(log).is_none() {
+            return Ok(());
+        }
+        self.send(Report::Recovered { source: self.source, log: Arc::clone(log) })
+    }
+
+    pub(super) fn lost(&self, log: &Arc<str>, lines: u64, text: String) -> Result<(), Stopped> {
+        self.send(Report::Lost { source: self.source, log: Arc::clone(log), lines, text })
+    }
+
+    pub(super) fn cut(&self, lines: u64) -> Result<(), Stopped> {
+        if lines == 0 { Ok(()) } else { self.send(Report::Cut { source: self.source, lines }) }
+    }
+
+    pub(super) fn caught_up(&self) -> Result<(), Stopped> {
+        self.send(Report::CaughtUp { source: self.source })
+    }
+
+    pub(super) fn ended(&self) -> Result<(), Stopped> {
+        self.send(Report::Ended { source: self.source })
+    }
+}

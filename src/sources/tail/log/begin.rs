@@ -1,0 +1,103 @@
+//! How a log is opened for the first time.
+
+use super::Log;
+use crate::filters::Clock;
+use crate::sources::Position;
+use crate::sources::lines::Taken;
+use crate::sources::outlet::Stopped;
+use crate::sources::tail::family::generations_of;
+use crate::sources::tail::reader::Reader;
+use crate::sources::tail::{Shared, start};
+use crate::time::Timestamp;
+
+/// Where a log that was not opened yet begins.
+pub(in crate::sources::tail) enum Begin {
+    Resume(Position),
+    Since(Timestamp),
+    Beginning,
+    /// An older generation of a log that has a position.
+    End,
+}
+
+impl Log {
+    /// Sets the files to read. Where that is not possible yet, the log stays as it was. `current`: what the path leads to.
+    pub(super) fn begin_with(
+        &mut self,
+        begin: Begin,
+        current: Option<Reader>,
+        shared: &mut Shared,
+    ) -> Result<(), Stopped> {
+        let current = current.filter(|current| !shared.registry.is_held_by_another(current.identity, &self.name));
+        match begin {
+            Begin::Resume(position) => self.begin_where_left(position, current, shared)?,
+            Begin::Since(since) => match current {
+                Some(reader) => self.begin_at_time(since, reader, shared),
+                None => self.begin = Some(Begin::Since(since)),
+            },
+            Begin::End => self.generations.extend(current.map(|reader| at_end(reader, shared))),
+            Begin::Beginning => self.generations.extend(current),
+        }
+        self.announce(shared)
+    }
+
+    fn begin_where_left(
+        &mut self,
+        position: Position,
+        current: Option<Reader>,
+        shared: &mut Shared,
+    ) -> Result<(), Stopped> {
+        let is_there = current.is_some();
+        let (mut generations, gone) =
+            start::resume(&self.names(), &position, current, |reader| shared.refill_mark(reader));
+        if generations.is_empty() {
+            self.begin = Some(Begin::Resume(position));
+        } else if gone && is_there {
+            shared.outlet.lost(&self.name, 0, lost(&self.path))?;
+        }
+        generations.retain(|reader| !shared.registry.is_held_by_another(reader.identity, &self.name));
+        // The other generations are older, and were read or were too old before the last stop.
+        let chosen = |reader: &Reader| generations.iter().any(|other| other.identity == reader.identity);
+        for older in generations_of(&self.names()).iter().filter(|reader| !chosen(reader)) {
+            if let Some(end) = older.end()
+                && !shared.registry.has_read(older, &self.name)
+            {
+                shared.registry.remember(older.identity, end);
+            }
+        }
+        self.generations = generations;
+        Ok(())
+    }
+
+    fn begin_at_time(&mut self, since: Timestamp, mut reader: Reader, shared: &Shared) {
+        // If it was read already under another name, or is a copy, `begins` will find out.
+        if !shared.registry.has_read(&reader, &self.name) && !shared.registry.is_copy(&self.path, &reader.head()) {
+            let clock = Clock { now: Timestamp::now(), zone: shared.zone.clone() };
+            reader.mark = start::at_time(&reader, &*shared.scan, &clock, since).unwrap_or(reader.mark);
+        }
+        self.generations.push_back(reader);
+    }
+
+    /// Reports the position in a new log of which nothing was read yet, so that it is known after a restart.
+    fn announce(&self, shared: &Shared) -> Result<(), Stopped> {
+        match self.generations.front() {
+            Some(reader) if reader.warm_to == 0 && !shared.registry.is_copy(&self.path, &reader.head()) => {
+                shared.outlet.batch(self.batch(Taken::default(), reader.position(), false, shared))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A file of which everything is taken for read.
+fn at_end(mut reader: Reader, shared: &Shared) -> Reader {
+    let known = shared.registry.mark(reader.identity).filter(|mark| mark.offset > 0 && reader.agrees(*mark));
+    reader.mark = known.or_else(|| reader.end()).unwrap_or(reader.mark);
+    reader
+}
+
+fn lost(path: &std::path::Path) -> String {
+    format!(
+        "The file that {} was when banward stopped is gone or compressed: lines written to it after that were not read.",
+        path.display()
+    )
+}
