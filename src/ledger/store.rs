@@ -16,6 +16,7 @@ use std::ops::Deref;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::Duration;
 
 use super::files::{make_directory, sync_directory_of};
 
@@ -30,6 +31,11 @@ const GROUP_KEY: &[u8] = b"=group";
 /// nanoseconds (prctl(2), `PR_SET_TIMERSLACK`), so that they do not wake an idle machine seven times a second. What sled
 /// gives them to do wakes them at once all the same.
 const TIMER_SLACK: u64 = 60_000_000_000;
+
+/// How often, and how far apart, a locked database is tried again. The state directory has a lock of its own, so who
+/// holds sled's is a thread of an earlier ledger of this process that is ending.
+const LOCKED_TRIES: u32 = 250;
+const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Bytes of sled's page cache.
 const CACHE: u64 = 32 << 20;
@@ -110,7 +116,7 @@ impl Store {
     fn open_unguarded(path: &Path) -> Result<Store, StoreError> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE).mode(sled::Mode::HighThroughput);
         // No thread of sled's own that wakes up all the time: every write here is followed by a flush.
-        let db = config.flush_every_ms(None).open().map(|db| Database(Some(db))).map_err(classify)?;
+        let db = open_patiently(&config.flush_every_ms(None)).map(|db| Database(Some(db))).map_err(classify)?;
         let data = File::open(path.join("db")).map_err(StoreError::Refused)?;
         let mark = open_mark(&path.join("mark")).map_err(StoreError::Refused)?;
         let mut store = Store { db, data, mark, group: 0 };
@@ -247,6 +253,18 @@ thread_local! {
 /// sled's own threads catch theirs, and the next write fails.
 pub(crate) fn survives_panic() -> bool {
     GUARDED.get() || std::thread::current().name().is_some_and(|name| name.starts_with("sled-io-"))
+}
+
+fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
+    for _ in 0..LOCKED_TRIES {
+        match config.open() {
+            Err(sled::Error::Io(why)) if why.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(LOCKED_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+    config.open()
 }
 
 /// sled panics on some damage instead of saying so. Nothing of the store is used after a panic.

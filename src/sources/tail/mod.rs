@@ -132,6 +132,10 @@ impl Tail {
                 });
                 self.watch()?;
             }
+            if hints.names {
+                // What happened to a file before it was watched woke nobody.
+                self.look(false, &hints)?;
+            }
         }
     }
 
