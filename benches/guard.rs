@@ -198,8 +198,20 @@ fn switches(guard: &Guard) -> u64 {
     tasks.flatten().map(|task| of_task(task.path())).sum()
 }
 
+/// Time on a processor of all threads so far; the first field of `schedstat` is in nanoseconds (proc(5)).
+fn cpu(guard: &Guard) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", guard.pid())).expect("the daemon runs");
+    let of_task = |task: std::path::PathBuf| {
+        let line = std::fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0)
+    };
+    Duration::from_nanos(tasks.flatten().map(|task| of_task(task.path())).sum())
+}
+
 fn idle() {
-    const WATCHED: Duration = Duration::from_secs(20);
+    /// The daemon looks around less often once nothing has happened for half a minute.
+    const SETTLED: Duration = Duration::from_secs(40);
+    const WATCHED: Duration = Duration::from_secs(60);
     let lab = Lab::new();
     let mut jails = String::from("[firewall]\nbackend = \"iptables\"\n");
     for jail in ["sshd", "sshd2", "sshd3"] {
@@ -212,13 +224,15 @@ fn idle() {
     let mut guard = Guard::new(&jails);
     guard.append("auth.log", "");
     guard.start(&lab.server);
-    std::thread::sleep(Duration::from_secs(3));
-    let before = switches(&guard);
+    std::thread::sleep(SETTLED);
+    let before = (switches(&guard), cpu(&guard));
     std::thread::sleep(WATCHED);
-    let wakes = (switches(&guard) - before) as f64 / WATCHED.as_secs_f64();
+    let wakes = (switches(&guard) - before.0) as f64 / WATCHED.as_secs_f64();
+    let busy = cpu(&guard) - before.1;
     let threads = std::fs::read_dir(format!("/proc/{}/task", guard.pid())).expect("the daemon runs").count();
     row("idle, five jails: resident", &format!("{:.1} MiB", resident(&guard)), &format!("{threads} threads"));
-    row("idle, five jails: wake-ups of all threads", &format!("{wakes:.1} /s"), "");
+    row("idle, five jails: wake-ups of all threads", &format!("{wakes:.2} /s"), "");
+    row("idle, five jails: processor time in a minute", &format!("{:.1} ms", busy.as_secs_f64() * 1e3), "");
 }
 
 /// `banctl replay` beside ripgrep that merely counts the lines with the same literals.

@@ -24,6 +24,20 @@ pub(crate) fn is_plain(character: char) -> bool {
     matches!(character, ' '..='~') || (!character.is_ascii() && character.escape_debug().len() == 1)
 }
 
+/// `1 hit`, `5 hits`, `2 entries`.
+pub(crate) fn plural(count: u64, noun: &str) -> String {
+    format!("{count} {}", numbered(count, noun))
+}
+
+/// The noun as it stands after this number.
+pub(crate) fn numbered(count: u64, noun: &str) -> Cow<'_, str> {
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => noun.into(),
+        (_, Some(stem)) => format!("{stem}ies").into(),
+        (_, None) => format!("{noun}s").into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

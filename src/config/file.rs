@@ -95,18 +95,12 @@ fn read_daemon(daemon: &mut Daemon, table: &Table<'_>) {
 
 fn read_firewall(settings: &mut firewall::Settings, table: &Table<'_>) {
     use firewall::{Choice, OnStop, Target};
-    let backends = [
-        ("auto", Choice::Auto),
-        ("iptables", Choice::Iptables),
-        ("nftables", Choice::Nftables),
-        ("none", Choice::None),
-    ];
-    set(&mut settings.backend, table.choice("backend", &backends));
+    set(&mut settings.backend, table.choice("backend", &Choice::WORDS));
     set(&mut settings.chain, table.parse("chain", "a name for our chain"));
     set(&mut settings.hooks, table.get("hooks").and_then(hooks));
     set(&mut settings.egress, table.bool("egress"));
-    set(&mut settings.target, table.choice("target", &[("DROP", Target::Drop), ("REJECT", Target::Reject)]));
-    set(&mut settings.on_stop, table.choice("on_stop", &[("keep", OnStop::Keep), ("remove", OnStop::Remove)]));
+    set(&mut settings.target, table.choice("target", &Target::WORDS));
+    set(&mut settings.on_stop, table.choice("on_stop", &OnStop::WORDS));
     let chain = settings.chain.as_str();
     if settings.hooks.iter().any(|hook| hook == chain) {
         let message = format!("'chain' and 'hooks' both name {chain}, which cannot jump to itself");

@@ -72,14 +72,14 @@ impl Problem {
 }
 
 /// `path:line:col: message`, the line, carets under the place, and the hint. No newline at the end.
-/// Text from the file is shown with its control characters escaped.
+/// Text from the file is shown with its control characters escaped. `{:#}` leaves out the word for a warning.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.path.display())?;
         if let Some(place) = &self.place {
             write!(f, "{}:{}:", place.line, place.column)?;
         }
-        let kind = if self.is_error() { "" } else { " warning:" };
+        let kind = if self.is_error() || f.alternate() { "" } else { " warning:" };
         write!(f, "{kind} {}", self.message)?;
         if let Some(place) = &self.place {
             place.cite(f)?;

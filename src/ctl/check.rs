@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::config::problem::Problem;
 use crate::setup::{self, Depth};
+use crate::text::plural;
 
 /// `EX_CONFIG` of sysexits(3): something is wrong with what the user wrote.
 pub(crate) const EXIT_CONFIG: u8 = 78;
@@ -16,7 +17,7 @@ pub(crate) fn run(path: &Path, err: &mut impl Write, out: &mut impl Write) -> io
     let (setup, problems) = setup::load(path, Depth::Prove);
     let counted = setup.map(|setup| {
         let (jails, filters) = (setup.config.jails.len(), setup.filters.iter().count());
-        format!("{}, {}", count(jails, "jail"), count(filters, "filter"))
+        format!("{}, {}", plural(jails as u64, "jail"), plural(filters as u64, "filter"))
     });
     report(path, &counted.unwrap_or_default(), &problems, err, out)
 }
@@ -36,16 +37,12 @@ fn report(
     let warnings = problems.len() - errors;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     if errors > 0 {
-        writeln!(err, "{name}: {}, {}", count(errors, "error"), count(warnings, "warning"))?;
+        writeln!(err, "{name}: {}, {}", plural(errors as u64, "error"), plural(warnings as u64, "warning"))?;
         return Ok(EXIT_CONFIG);
     }
-    let verdict = if warnings == 0 { "no problem".to_owned() } else { count(warnings, "warning") };
+    let verdict = if warnings == 0 { "no problem".to_owned() } else { plural(warnings as u64, "warning") };
     writeln!(out, "{name}: {counted}, {verdict}")?;
     Ok(0)
-}
-
-fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

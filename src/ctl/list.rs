@@ -106,7 +106,7 @@ fn print_table(mut bans: Vec<Ban>, context: &mut Context) -> Result<(), Error> {
     table::print(&mut context.out, &columns(), &rows)?;
     if context.out.is_terminal() {
         context.out.flush()?;
-        let bans = output::counted(u64::try_from(rows.len()).unwrap_or(u64::MAX), "ban", "bans");
+        let bans = output::counted(u64::try_from(rows.len()).unwrap_or(u64::MAX), "ban");
         output::say(&format!("{bans}; times in {}", reader.zone()));
     }
     Ok(())

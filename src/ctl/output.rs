@@ -3,7 +3,7 @@
 //! Text that an outsider may have written reaches neither of them with a character that a terminal would obey, or
 //! that would show in another place than it stands: it is escaped here, in tables, messages and JSON alike.
 
-use crate::text::{escape, is_plain};
+use crate::text::{escape, is_plain, numbered};
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use serde::Serialize;
@@ -169,8 +169,8 @@ pub(crate) fn grouped(number: u64) -> String {
 }
 
 /// `1 entry`, `21,012 entries`.
-pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    format!("{} {}", grouped(number), numbered(number, noun))
 }
 
 #[cfg(test)]

@@ -190,14 +190,14 @@ impl Replay {
             return out.json(&summary);
         }
         for (jail, bans) in &self.by_jail {
-            out.line(&format!("{jail}: {}", counted(*bans, "ban", "bans")))?;
+            out.line(&format!("{jail}: {}", counted(*bans, "ban")))?;
         }
         out.line(&format!(
             "{}, {}, {}, {} in {seconds:.3} s: {lines_per_second:.0} lines per second",
-            counted(summary.lines, "line", "lines"),
-            counted(summary.bytes, "byte", "bytes"),
-            counted(summary.hits, "hit", "hits"),
-            counted(summary.bans, "ban", "bans")
+            counted(summary.lines, "line"),
+            counted(summary.bytes, "byte"),
+            counted(summary.hits, "hit"),
+            counted(summary.bans, "ban")
         ))
     }
 }

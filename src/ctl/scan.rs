@@ -156,8 +156,8 @@ fn scan(
     if !json {
         let Totals { lines, hits, cut } = totals;
         let cut = if cut == 0 { String::new() } else { format!(", {cut} longer than 16 KiB and cut") };
-        let files = counted(args.files.len() as u64, "file", "files");
-        let (hits, lines) = (counted(hits, "hit", "hits"), counted(lines, "line", "lines"));
+        let files = counted(args.files.len() as u64, "file");
+        let (hits, lines) = (counted(hits, "hit"), counted(lines, "line"));
         writeln!(err, "{hits} in {lines} of {files}{cut}")?;
     }
     if unreadable > 0 { Err(ScanError::Unreadable { files: unreadable }) } else { Ok(()) }

@@ -53,7 +53,7 @@ fn print_head(status: &Status, reader: &Reader, out: &mut Output) -> Result<(), 
     };
     let up = brief(reader.now.since(status.started));
     let listed = if status.listed == 0 { String::new() } else { format!(", and {} on lists", grouped(status.listed)) };
-    let held = counted(status.installed, "entry", "entries");
+    let held = counted(status.installed, "entry");
     let bans = format!("{} now{listed}; {held} in the kernel", grouped(status.bans));
     out.line(&format!("{}, {meaning}", out.styled(style, word)))?;
     out.line("")?;

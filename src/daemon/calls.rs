@@ -9,8 +9,9 @@ use super::guard::Guard;
 use crate::control::server::{Answer, Call, Peer};
 use crate::control::{Command, Reply};
 use crate::ledger::{Ended, List};
+use crate::pipeline::Outcome;
 use crate::pipeline::event::Shown;
-use crate::pipeline::{Outcome, plural};
+use crate::text::plural;
 use crate::time::{Length, Timestamp, Until};
 
 /// How long an acknowledgement is waited for before the client is told that it is still open.
@@ -70,7 +71,7 @@ impl Guard {
         let now = Timestamp::now();
         if all {
             let outcome = self.pipeline.unban_all(now);
-            let message = format!("ended {}", count(outcome.events.len(), "ban"));
+            let message = format!("ended {}", plural(outcome.events.len() as u64, "ban"));
             return Ok((outcome, message, Vec::new()));
         }
         let grace = allow.map(Duration::from_secs);
@@ -149,8 +150,4 @@ fn shown(prefixes: &[IpNet]) -> String {
         Some(more) if more > 0 => format!("{} and {more} more", named.join(" ")),
         _ => named.join(" "),
     }
-}
-
-fn count(number: usize, noun: &str) -> String {
-    plural(u32::try_from(number).unwrap_or(u32::MAX), noun)
 }

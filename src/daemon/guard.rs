@@ -20,9 +20,10 @@ use crate::firewall::{self, Task};
 use crate::ledger::Change;
 use crate::pipeline::event::{Event as Happening, Kind};
 use crate::pipeline::positions::Positions;
-use crate::pipeline::{Outcome, Pipeline, plural};
+use crate::pipeline::{Outcome, Pipeline};
 use crate::policy::protected::{self, Probed, Protect};
 use crate::sources::{Batch, Report, Running};
+use crate::text::plural;
 use crate::time::Timestamp;
 
 /// Reports that are taken before their changes are handed on: a burst becomes one batch.
@@ -322,10 +323,7 @@ impl Guard {
         if std::mem::replace(&mut self.kernel.synced, true) {
             return;
         }
-        let text = format!(
-            "guarding this machine, {} in the kernel",
-            plural(u32::try_from(entries).unwrap_or(u32::MAX), "entry")
-        );
+        let text = format!("guarding this machine, {} in the kernel", plural(entries as u64, "entry"));
         self.chronicle.tell(Happening::new(Timestamp::now(), Kind::Started, text.as_str()));
         notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&text)]);
     }

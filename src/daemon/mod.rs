@@ -97,10 +97,10 @@ fn check(path: &Path) -> ExitCode {
     }
 }
 
-/// Says every problem of a file, each on lines of its own.
+/// Logs every problem of a file, each on lines of its own; the level of a line says how severe it is.
 fn tell(problems: &[Problem]) {
     for problem in problems {
-        for line in problem.to_string().lines() {
+        for line in format!("{problem:#}").lines() {
             if problem.is_error() { log::error!("{line}") } else { log::warn!("{line}") }
         }
     }

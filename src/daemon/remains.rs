@@ -44,7 +44,7 @@ impl Guard {
 
     /// What the task of this configuration has put into the kernel, by the backend that it settled on.
     fn made_by(&self, config: &Config) -> Option<Settings> {
-        let backend = self.kernel.backend.parse().ok().filter(|backend| *backend != Choice::None)?;
+        let backend = Choice::named(&self.kernel.backend).filter(|backend| *backend != Choice::None)?;
         Some(Settings { backend, ..settings(config) })
     }
 
@@ -54,7 +54,7 @@ impl Guard {
         if self.remains.removal.as_ref().is_some_and(|(_, removal)| removal.is_finished()) {
             self.await_removal().await;
         }
-        let Ok(backend) = self.kernel.backend.parse::<Choice>() else { return };
+        let Some(backend) = Choice::named(&self.kernel.backend) else { return };
         if !self.kernel.synced || self.remains.removal.is_some() {
             return;
         }

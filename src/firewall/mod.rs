@@ -117,39 +117,27 @@ impl FromStr for Chain {
     }
 }
 
-impl FromStr for Choice {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Choice::Auto),
-            "iptables" => Ok(Choice::Iptables),
-            "nftables" => Ok(Choice::Nftables),
-            "none" => Ok(Choice::None),
-            _ => Err("one of \"auto\", \"iptables\", \"nftables\", \"none\""),
-        }
+impl Choice {
+    /// As the configuration says it, and as each backend names itself.
+    pub(crate) const WORDS: [(&'static str, Choice); 4] = [
+        ("auto", Choice::Auto),
+        ("iptables", Choice::Iptables),
+        ("nftables", Choice::Nftables),
+        ("none", Choice::None),
+    ];
+
+    /// The choice of the backend that calls itself so.
+    pub(crate) fn named(name: &str) -> Option<Choice> {
+        Choice::WORDS.iter().find(|(word, _)| *word == name).map(|(_, choice)| *choice)
     }
 }
 
-impl FromStr for Target {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "DROP" => Ok(Target::Drop),
-            "REJECT" => Ok(Target::Reject),
-            _ => Err("one of \"DROP\", \"REJECT\""),
-        }
-    }
+impl Target {
+    pub(crate) const WORDS: [(&'static str, Target); 2] = [("DROP", Target::Drop), ("REJECT", Target::Reject)];
 }
 
-impl FromStr for OnStop {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "keep" => Ok(OnStop::Keep),
-            "remove" => Ok(OnStop::Remove),
-            _ => Err("one of \"keep\", \"remove\""),
-        }
-    }
+impl OnStop {
+    pub(crate) const WORDS: [(&'static str, OnStop); 2] = [("keep", OnStop::Keep), ("remove", OnStop::Remove)];
 }
 
 /// A way to enforce. Its methods run in one thread and return when the kernel has answered.

@@ -21,6 +21,7 @@ use crate::policy::allowlist::Allowlist;
 use crate::policy::budget::Budget;
 use crate::policy::escalation::Past;
 use crate::policy::{self, Case, Decision, Reason};
+use crate::text::plural;
 use crate::time::{Length, Timestamp, Until, format_duration};
 use crate::windows::Window;
 use event::{Event, Kind, Shown};
@@ -172,7 +173,7 @@ impl Pipeline {
                 scope: jail.scope.clone(),
                 since: hit.time,
                 until,
-                reason: format!("{} {span}", plural(offence.hits, "hit")).into(),
+                reason: format!("{} {span}", plural(offence.hits.into(), "hit")).into(),
                 count,
                 evidence: hit.evidence,
             }
@@ -362,7 +363,7 @@ impl Pipeline {
             None => Err(match self.ledger.bans_within(*prefix).len() {
                 0 => format!("{shown} is not banned"),
                 within => {
-                    format!("{shown} itself is not banned; {} lie within it, unban those", plural(count(within), "ban"))
+                    format!("{shown} itself is not banned; {} lie within it, unban those", plural(within as u64, "ban"))
                 }
             }),
         }
@@ -384,7 +385,7 @@ impl Pipeline {
                 Err(why) => refused.push(why.to_string()),
             }
         }
-        let text = format!("list '{name}' has {}", plural(count(taken.len()), "entry"));
+        let text = format!("list '{name}' has {}", plural(taken.len() as u64, "entry"));
         let changes = self.ledger.put_list(name, taken, now, until).map_err(|why| why.to_string())?;
         let event = Event::new(now, Kind::Listed, text);
         Ok((Outcome { changes, events: vec![event] }, refused))
@@ -425,17 +426,3 @@ fn budget(config: &Config) -> Budget {
 pub(crate) const LIST: &str = "list:";
 /// Lists that a blocklist file stands behind are named by this and the file's path.
 pub(crate) const BLOCKLIST: &str = "file:";
-
-/// A number for a sentence.
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-/// `1 hit`, `5 hits`, `2 entries`.
-pub(crate) fn plural(count: u32, noun: &str) -> String {
-    match (count, noun.strip_suffix('y')) {
-        (1, _) => format!("1 {noun}"),
-        (_, Some(stem)) => format!("{count} {stem}ies"),
-        (_, None) => format!("{count} {noun}s"),
-    }
-}
