@@ -43,7 +43,7 @@ check: ## Check the shipped configuration and filters
 	@$(CARGO) build --quiet
 	@tools/check.sh target/debug/banctl
 
-bench: ## Measure: append to drop, storms and restores of 100,000 bans, idle, lines per second (as root)
+bench: ## Measure: what a hit costs and a source weighs, append to drop, storms and restores of 100,000 bans, idle, lines per second (as root)
 	@tools/packages.sh bench
 	@CARGO='$(CARGO)' tools/bench.sh
 
@@ -60,6 +60,8 @@ install: build ## Install programs, filters, configuration, unit, manual pages, 
 	install -d '$(SYSTEMD)/system'
 	sed 's|/usr/sbin/|$(PREFIX)/sbin/|' dist/banward.service > '$(SYSTEMD)/system/banward.service'
 	chmod 644 '$(SYSTEMD)/system/banward.service'
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' dist/banward-rules.service > '$(SYSTEMD)/system/banward-rules.service'
+	chmod 644 '$(SYSTEMD)/system/banward-rules.service'
 	install -D -m 644 dist/banward.preset '$(SYSTEMD)/system-preset/80-banward.preset'
 	install -D -m 644 dist/sysusers.d/banward.conf '$(DESTDIR)/usr/lib/sysusers.d/banward.conf'
 	install -D -m 644 dist/tmpfiles.d/banward.conf '$(DESTDIR)/usr/lib/tmpfiles.d/banward.conf'
@@ -75,6 +77,7 @@ install: build ## Install programs, filters, configuration, unit, manual pages, 
 
 uninstall: ## Remove what 'make install' made; /etc/banward and /var/lib/banward stay
 	rm -f '$(SBIN)/banward' '$(BIN)/banctl' '$(SYSTEMD)/system/banward.service'
+	rm -f '$(SYSTEMD)/system/banward-rules.service'
 	rm -f '$(SYSTEMD)/system-preset/80-banward.preset'
 	rm -f '$(DESTDIR)/usr/lib/sysusers.d/banward.conf' '$(DESTDIR)/usr/lib/tmpfiles.d/banward.conf'
 	rm -rf '$(SHARE)/banward'

@@ -15,6 +15,7 @@ mod support;
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -228,7 +229,7 @@ fn idle() {
     let before = (switches(&guard), cpu(&guard));
     std::thread::sleep(WATCHED);
     let wakes = (switches(&guard) - before.0) as f64 / WATCHED.as_secs_f64();
-    let busy = cpu(&guard) - before.1;
+    let busy = cpu(&guard).saturating_sub(before.1);
     let threads = std::fs::read_dir(format!("/proc/{}/task", guard.pid())).expect("the daemon runs").count();
     row("idle, five jails: resident", &format!("{:.1} MiB", resident(&guard)), &format!("{threads} threads"));
     row("idle, five jails: wake-ups of all threads", &format!("{wakes:.2} /s"), "");
@@ -271,4 +272,43 @@ fn scan() {
         Err(_) => "ripgrep is not installed".to_owned(),
     };
     row("banctl replay, 1 % evidence", &format!("{:.1} M lines/s", LINES as f64 / ours / 1e6), &beside);
+    breadth(&path);
+}
+
+/// The same log with five filters and with all there are: the lines are none of the others'.
+fn breadth(log: &Path) {
+    const FEW: [&str; 5] = ["sshd", "ping-drop", "syn-flood", "http-auth", "dovecot"];
+    let mut all: Vec<String> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("filters"))
+        .expect("the filters")
+        .filter_map(|file| Some(file.ok()?.path().file_stem()?.to_str()?.to_owned()))
+        .collect();
+    all.sort();
+    let few = lines_per_second(&FEW.map(str::to_owned), log);
+    let beside = format!("with five of them: {few:.1} M lines/s");
+    let label = format!("the same with all {} filters", all.len());
+    row(&label, &format!("{:.1} M lines/s", lines_per_second(&all, log)), &beside);
+}
+
+/// In millions, the best of three.
+fn lines_per_second(filters: &[String], log: &Path) -> f64 {
+    let mut jails = config("none");
+    for filter in filters {
+        // Those that go by a LOG prefix take the one they have, or this one.
+        let text =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("filters/{filter}.toml")));
+        let text = text.expect("a filter");
+        let kernel = text.lines().any(|line| line.starts_with("format") && line.contains("\"kernel\""));
+        let open = kernel && !text.contains("\nprefix");
+        let prefix = if open { "log_prefix = \"BENCH-DROP:\"\n" } else { "" };
+        write!(jails, "[jail.\"all-{filter}\"]\nfilter = \"{filter}\"\nsource = {{ stdin = true }}\n{prefix}")
+            .expect("a String");
+    }
+    let guard = Guard::new(&jails);
+    let run = || {
+        let said = guard.ctl(&["replay", "--json", log.to_str().expect("a path")]);
+        let rate = said.lines().last().and_then(|line| line.split_once("\"lines_per_second\":"));
+        let rate = rate.and_then(|(_, rest)| rest.trim_end_matches('}').parse::<f64>().ok());
+        rate.expect("replay ends with its speed") / 1e6
+    };
+    (0..3).map(|_| run()).fold(0.0, f64::max)
 }

@@ -33,6 +33,9 @@ mod ledger;
 // changes → the kernel and the blocklist file
 mod firewall;
 
+// the `[host]` section → the rules of the host itself, their verdicts, and other people's mistakes
+mod rules;
+
 // the synchronous heart: hit → window → policy → ledger → changes
 mod pipeline;
 
@@ -50,3 +53,7 @@ mod ctl;
 
 pub use ctl::banctl_main;
 pub use daemon::banward_main;
+
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use pipeline::measure::Measured;

@@ -57,7 +57,8 @@ fn facts(filters: &Filters) -> BTreeMap<String, FilterFacts> {
     let facts = |filter: &Filter| FilterFacts {
         kernel: filter.format == Format::Kernel,
         needs_prefix: filter.needs_prefix(),
-        has_source: !(filter.logs.is_empty() && filter.units.is_empty() && filter.programs.is_empty()),
+        has_source: !(filter.logs.is_empty() && filter.units.is_empty() && filter.identifiers().is_empty()),
+        names_users: filter.names_users(),
         evidence: filter.evidence,
     };
     filters.iter().map(|filter| (filter.name.to_string(), facts(filter))).collect()

@@ -24,17 +24,13 @@ pub(crate) fn is_plain(character: char) -> bool {
     matches!(character, ' '..='~') || (!character.is_ascii() && character.escape_debug().len() == 1)
 }
 
-/// `1 hit`, `5 hits`, `2 entries`.
+/// `1 hit`, `5 hits`, `2 entries`, `2 addresses`.
 pub(crate) fn plural(count: u64, noun: &str) -> String {
-    format!("{count} {}", numbered(count, noun))
-}
-
-/// The noun as it stands after this number.
-pub(crate) fn numbered(count: u64, noun: &str) -> Cow<'_, str> {
     match (count, noun.strip_suffix('y')) {
-        (1, _) => noun.into(),
-        (_, Some(stem)) => format!("{stem}ies").into(),
-        (_, None) => format!("{noun}s").into(),
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) if noun.ends_with('s') => format!("{count} {noun}es"),
+        (_, None) => format!("{count} {noun}s"),
     }
 }
 

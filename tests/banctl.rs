@@ -2,6 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "banctl/allow.rs"]
+mod allow;
+#[path = "banctl/convert.rs"]
+mod convert;
+#[path = "banctl/replay.rs"]
+mod replay;
+#[path = "banctl/selftest.rs"]
+mod selftest;
+#[path = "banctl/why.rs"]
+mod why;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixListener;
@@ -135,6 +146,114 @@ fn on_terminal(command: &mut Command, columns: u16) -> String {
     child.wait().unwrap();
     drop(terminal);
     reader.join().unwrap()
+}
+
+/// `banctl filters`, for the author of one.
+mod filters {
+    use super::*;
+
+    /// A folder with an empty folder of filters, a configuration that names it, and this log.
+    fn workshop(log: &str) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("filters")).unwrap();
+        fs::write(at("banward.toml"), format!("daemon.filters = ['{}']\n", at("filters").display())).unwrap();
+        fs::write(at("log"), log).unwrap();
+        folder
+    }
+
+    fn filters(folder: &TempDir, arguments: &[&str]) -> Run {
+        let mut command = banctl(&["filters", "--config", "banward.toml"]);
+        Run::of(command.args(arguments).current_dir(folder.path()).env("TZ", "UTC").output().unwrap())
+    }
+
+    /// Drafts a filter `x` from a log; the workshop, in which it is `x.toml`.
+    fn drafted(log: &str) -> TempDir {
+        let folder = workshop(log);
+        let draft = filters(&folder, &["draft", "--name", "x", "log"]);
+        assert_eq!(draft.code, Some(0), "{}", draft.stderr);
+        fs::write(folder.path().join("x.toml"), draft.stdout).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_draft_proves_itself_and_hits_its_log_whatever_the_format() {
+        for (log, hits) in [
+            ("Nov 20 01:30:00 web d[7]: login failed for bob from 203.0.113.7\n", 1),
+            ("2026-11-20 01:30:00 ERROR wrong password for \"bob\" (203.0.113.7)\n", 1),
+            ("203.0.113.7 - bob [20/Nov/2026:01:30:01 +0000] \"GET /x HTTP/1.1\" 401 12 \"-\" \"curl/8\"\n", 1),
+            ("{\"level\":\"warn\",\"msg\":\"login failed\",\"user\":\"bob\",\"req\":{\"ip\":\"2001:db8:1::7\"}}\n", 1),
+            (
+                "{\"msg\":\"login failed for bob from 203.0.113.7\"}\n{\"msg\":\"login failed for a b from 203.0.113.8\"}\n",
+                2,
+            ),
+            ("<38>1 2026-11-20T01:30:00Z web d 4 - - denied: '''x\\' by 203.0.113.7\n", 1),
+        ] {
+            let folder = drafted(log);
+            let proof = filters(&folder, &["test", "./x.toml"]);
+            assert_eq!(proof.code, Some(0), "{log}{}", proof.stderr);
+            let coverage = filters(&folder, &["coverage", "./x.toml", "--log", "log", "--json"]).json();
+            assert_eq!(coverage.iter().filter_map(|row| row["hits"].as_u64()).sum::<u64>(), hits, "{log}{coverage:?}");
+            assert!(coverage.iter().all(|row| row["samples"] == row["proven"]), "{coverage:?}");
+            let text = fs::read_to_string(folder.path().join("x.toml")).unwrap();
+            let mut samples = text.lines().filter(|line| line.starts_with("line"));
+            assert!(samples.all(|line| !line.contains("203.0.113")), "a sample names somebody:\n{text}");
+        }
+    }
+
+    #[test]
+    fn no_name_in_a_line_chooses_whom_a_draft_accuses() {
+        let honest = "Nov 20 01:30:00 web d[7]: bad user NAME from 203.0.113.7 agent \"AGENT\"\n";
+        let folder = drafted(&honest.replace("NAME", "bob").replace("AGENT", "curl"));
+        for (name, agent) in [
+            ("bob from 192.0.2.1 agent \"x\"", "curl"),
+            ("bob", "x\" from 192.0.2.1 agent \"y"),
+            ("from 192.0.2.1", "from 192.0.2.1"),
+        ] {
+            let line = honest.trim_end().replace("NAME", name).replace("AGENT", agent);
+            let tried = filters(&folder, &["test", "./x.toml", "--json", &line]).json();
+            assert_ne!(tried[0]["addr"], "192.0.2.1", "{line}");
+        }
+    }
+
+    #[test]
+    fn lines_with_several_addresses_are_left_to_the_author() {
+        let folder = workshop("Nov 20 01:30:00 web d[7]: denied 203.0.113.7 to 198.51.100.1\n");
+        let draft = filters(&folder, &["draft", "--name", "x", "log"]);
+        assert_eq!((draft.code, draft.stdout.as_str()), (Some(1), ""));
+        assert!(draft.stderr.contains("names several addresses"), "{}", draft.stderr);
+    }
+
+    #[test]
+    fn a_line_that_does_not_hit_shows_where_the_nearest_pattern_leaves_it() {
+        let folder = drafted("Nov 20 01:30:00 web d[7]: login failed for 'bob' from 203.0.113.7 port 4\n");
+        let line = "Nov 20 01:30:00 web d[7]: login failed for 'eve' from 192.0.2.9 gate \u{1b}[2J";
+        let tried = filters(&folder, &["test", "./x.toml", line]);
+        let shown = "no hit\n  login-failed-port: It fits as far as the mark; there the line goes on with \
+                     \"gate \\u{1b}[2J\".\n    ^login failed for '(?<user>.*)' from <ADDR> port \\d+$\n";
+        assert!(tried.stdout.starts_with(shown), "{}", tried.stdout);
+        let other = filters(&folder, &["test", "./x.toml", "--json", "Nov 20 01:30:00 web e[7]: hello"]).json();
+        assert_eq!(other[0]["reason"], "The line is of the program 'e'; the filter reads those of d.");
+    }
+
+    #[test]
+    fn a_pattern_in_the_shadow_of_another_is_named() {
+        let folder = workshop("");
+        let pattern = |name: &str, regex: &str| {
+            let hit = "[[pattern.hit]]\nline = 'no a 192.0.2.9'\naddr = '192.0.2.9'\n";
+            format!("[[pattern]]\nname = '{name}'\nregex = '{regex}'\n{hit}")
+        };
+        let head = "description = 'd'\nformat = 'plain'\n";
+        let text = format!("{head}{}{}", pattern("wide", "^no \\S+ <ADDR>$"), pattern("narrow", "^no a <ADDR>$"));
+        fs::write(folder.path().join("filters/d.toml"), text).unwrap();
+        let coverage = filters(&folder, &["coverage", "--json"]).json();
+        assert_eq!(coverage[1]["shadowed_by"], json!(["wide"]));
+        assert_eq!((&coverage[1]["proven"], &coverage[0]["proven"]), (&json!(0), &json!(1)));
+        let shown = filters(&folder, &["show", "d", "--json"]).json();
+        assert_eq!(shown[0]["patterns"][1]["literals"], json!(["no a "]));
+        assert_eq!(filters(&folder, &["test", "d"]).code, Some(78));
+        assert_eq!(filters(&folder, &["show", "x"]).code, Some(1));
+    }
 }
 
 mod answers {
@@ -290,12 +409,14 @@ mod status_screen {
                  "ignored": 0, "tracked": 0, "evicted": 0},
             ],
             "sources": [
-                {"log": "/var/log/auth.log", "lines": 120_034, "bytes": 11_000_000, "hits": 1311, "lost": 0, "cut": 3,
+                {"log": "/var/log/auth.log", "lines": 120_034, "bytes": 11_000_000, "hits": 1311, "lost": 0, "suppressed": null,
+                 "cut": 3,
                  "latest": at(-2), "live": true, "trouble": null},
-                {"log": "/dev/kmsg", "lines": 0, "bytes": 0, "hits": 0, "lost": 0, "cut": 0, "latest": null, "live": false,
+                {"log": "/dev/kmsg", "lines": 0, "bytes": 0, "hits": 0, "lost": 0, "suppressed": null, "cut": 0, "latest": null, "live": false,
                  "trouble": "no permission"},
             ],
             "lists": [{"list": "drop", "entries": 21_000, "until": null}],
+            "breaker": {"open": false, "opened": 0, "waiting": 0, "addresses": 12},
             "troubles": troubles,
         })
     }
@@ -366,6 +487,21 @@ troubles
         let shown = without_colour(&on_terminal(&mut daemon.command(&["status"]), 80));
         assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
         assert!(shown.contains('…') && shown.contains("120,034  1,311"), "{shown}");
+    }
+
+    #[test]
+    fn a_log_that_lacks_lines_and_a_jail_that_never_hit_say_so() {
+        let mut status = status("ok", &[]);
+        status["sources"][0]["suppressed"] = json!({"lines": 1234, "by": "journald", "time": "2026-11-21T01:30:00Z"});
+        for (field, value) in [("packets", 5), ("bytes", 300), ("never_hit", 9)] {
+            status["jails"][0][field] = json!(value);
+        }
+        let (run, _) = answering(&status).run(&["status"]);
+        let said = "\n/var/log/auth.log: 1,234 lines left out by journald, last at 2026-11-21T01:30:00Z; its counts are \
+                    too low\n";
+        assert!(run.stdout.contains(said), "{}", run.stdout);
+        let jail = run.stdout.lines().find(|line| line.starts_with("sshd")).unwrap();
+        assert!(jail.ends_with("  5          9"), "{}", run.stdout);
     }
 
     #[test]
@@ -646,6 +782,23 @@ mod lists_of_others {
         assert_eq!(exported(&["export", "--format", "json"]).json().len(), 7);
     }
 
+    #[test]
+    fn what_may_be_forged_leaves_the_machine_only_when_that_is_wanted() {
+        let mut forged = ban("203.0.113.9/32", "ping-drop", &json!(at(600)));
+        forged["evidence"] = json!("forgeable");
+        let bans = lines(&[ban("192.0.2.9/32", "sshd", &json!(at(60))), forged]) + &done("");
+        for format in ["plain", "json", "ipset"] {
+            let export = |more: &[&str]| {
+                let arguments = [&["export", "--format", format], more].concat();
+                Daemon::answering([bans.clone()]).run(&arguments).0
+            };
+            let run = export(&[]);
+            assert!(run.stdout.contains("192.0.2.9") && !run.stdout.contains("203.0.113.9"), "{}", run.stdout);
+            assert!(run.stderr.contains("1 ban left out, as the addresses may be forged"), "{}", run.stderr);
+            assert!(export(&["--forgeable"]).stdout.contains("203.0.113.9"));
+        }
+    }
+
     /// Runs a shell script in a network namespace of its own, with `input` as its standard input; returns its output.
     fn in_namespace(script: &str, input: &str) -> String {
         let mut child = Command::new("unshare")
@@ -725,24 +878,125 @@ mod lists_of_others {
     }
 }
 
+mod replays {
+    //! `banctl replay`: who would have been banned. The daemon counts with the same code.
+    use super::*;
+
+    /// Who is banned by a log under a configuration of one jail, and for what.
+    fn banned(jail: &str, log: &[String]) -> Vec<(String, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let filters = concat!(env!("CARGO_MANIFEST_DIR"), "/filters");
+        fs::write(path("b.toml"), format!("[daemon]\nfilters = ['{filters}']\n[jail.j]\n{jail}\n")).unwrap();
+        fs::write(path("log"), log.concat()).unwrap();
+        let run = run(&["--config", &path("b.toml"), "--json", "replay", &path("log")]);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+        let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
+        let rows = run.json();
+        let bans = rows[..rows.len() - 1].iter().map(|row| (text(row, "prefix"), text(row, "reason")));
+        let mut bans: Vec<_> = bans.collect();
+        bans.sort();
+        bans
+    }
+
+    fn sshd(second: usize, message: &str) -> String {
+        format!("2026-11-20T01:{:02}:{:02}Z web sshd[411]: {message} port 4711 ssh2\n", second / 60, second % 60)
+    }
+
+    fn failed(second: usize, user: &str, address: &str) -> String {
+        sshd(second, &format!("Failed password for {user} from {address}"))
+    }
+
+    fn packet(second: usize, address: &str, port: usize) -> String {
+        format!(
+            "2026-11-20T01:{:02}:{:02}Z web kernel: MY-DROP:IN=eth0 OUT= SRC={address} DST=198.51.100.1 LEN=60 \
+             PROTO=TCP SPT=41812 DPT={port} WINDOW=64240 RES=0x00 SYN URGP=0\n",
+            second / 60,
+            second % 60
+        )
+    }
+
+    const PLAIN: &str = "filter = 'sshd'\nwindow = { hitcount = 3, seconds = 600 }";
+
+    #[test]
+    fn who_logs_in_is_forgiven_and_who_tries_others_with_an_account_of_his_own_is_not() {
+        let mut log = Vec::new();
+        for round in 0..5 {
+            let second = round * 10;
+            log.push(failed(second, "bob", "192.0.2.1"));
+            log.push(failed(second, "bob", "192.0.2.1"));
+            log.push(sshd(second + 1, "Accepted password for bob from 192.0.2.1"));
+            log.push(failed(second, "root", "192.0.2.66"));
+            log.push(sshd(second + 1, "Accepted password for mallory from 192.0.2.66"));
+        }
+        let reason = "3 hits in 20s; with mercy, as people log in from there too";
+        assert_eq!(banned(PLAIN, &log), [("192.0.2.66/32".to_owned(), reason.to_owned())]);
+    }
+
+    #[test]
+    fn a_name_that_looks_like_the_end_of_a_login_forgives_nobody_else() {
+        let mut log = Vec::new();
+        for second in 0..3 {
+            log.push(failed(second, "root", "192.0.2.66"));
+            for name in ["root from 192.0.2.66 port 4711 ssh2", "root from 192.0.2.66 port 1 ssh2: RSA SHA256:a"] {
+                log.push(sshd(second, &format!("Accepted password for {name} from 203.0.113.5")));
+                log.push(failed(second, &format!("x ssh2 Accepted password for {name}"), "203.0.113.6"));
+            }
+        }
+        let who: Vec<String> = banned(PLAIN, &log).into_iter().map(|(prefix, _)| prefix).collect();
+        assert_eq!(who, ["192.0.2.66/32", "203.0.113.6/32"]);
+    }
+
+    #[test]
+    fn a_port_scan_is_told_from_a_client_that_knocks_at_one_port() {
+        let jail = "filter = 'port-scan'\nsource = 'kernel'\nlog_prefix = 'MY-DROP:'\n\
+                    window = { hitcount = 20, seconds = 60, distinct = 'ports' }";
+        let scan = (0..25).map(|n| packet(n, "192.0.2.66", 1000 + n));
+        let knock = (0..50).map(|n| packet(n, "192.0.2.1", 443 + n % 3));
+        let log: Vec<String> = scan.chain(knock).collect();
+        assert_eq!(banned(jail, &log), [("192.0.2.66/32".to_owned(), "20 ports in 19s".to_owned())]);
+    }
+
+    #[test]
+    fn an_account_that_many_try_bans_all_of_them_but_where_its_owner_logs_in() {
+        let jail = "filter = 'sshd'\nwindow = { hitcount = 4, seconds = 600, distinct = 'sources' }";
+        let owner = "198.51.100.7";
+        let mut log = vec![failed(0, "bob", owner), sshd(1, &format!("Accepted password for bob from {owner}"))];
+        log.extend((1..=3).map(|n| failed(1 + n, "bob", &format!("192.0.2.{n}"))));
+        log.extend((5..=9).map(|n| failed(n, &format!("user{n}"), "192.0.2.77")));
+        log.push(failed(10, "bob", owner));
+        assert_eq!(banned(jail, &log), []);
+        log.push(failed(11, "bob", "192.0.2.4"));
+        let all = (1..=4).map(|n| (format!("192.0.2.{n}/32"), "4 sources in 9s".to_owned()));
+        assert_eq!(banned(jail, &log), all.collect::<Vec<_>>());
+    }
+}
+
 mod words {
     //! Help, completions and the manual say the same.
     use super::*;
 
-    const SUBCOMMANDS: [&str; 14] = [
+    const SUBCOMMANDS: [&str; 21] = [
         "list",
         "ban",
         "unban",
+        "allow",
         "history",
+        "why",
         "status",
+        "metrics",
         "import",
+        "convert",
         "export",
         "check",
         "filters",
         "scan",
         "replay",
+        "rules",
         "reload",
         "events",
+        "doctor",
+        "selftest",
         "completions",
     ];
 
@@ -769,8 +1023,9 @@ mod words {
         let overview = run(&["--help"]).stdout;
         let commands = overview.split_once("Commands:\n").unwrap().1.split_once("\n\n").unwrap().0;
         let listed: Vec<&str> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();
-        assert_eq!(listed[..14], SUBCOMMANDS);
-        assert_eq!(listed[14..], ["help"]);
+        let (listed, help) = listed.split_at(SUBCOMMANDS.len());
+        assert_eq!(listed, SUBCOMMANDS);
+        assert_eq!(help, ["help"]);
     }
 
     #[test]
@@ -804,4 +1059,51 @@ mod words {
     fn the_version_is_that_of_the_package() {
         assert_eq!(run(&["--version"]).stdout, concat!("banctl ", env!("CARGO_PKG_VERSION"), "\n"));
     }
+}
+
+#[test]
+fn what_is_expected_of_the_rules_is_told_as_json_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("banward.toml");
+    fs::write(&config, "[host]\nexpect = ['accept in tcp 22', 'accept in ping', 'drop in tcp 80 flags NONE']\n")
+        .unwrap();
+    let config = config.display().to_string();
+    let run = Run::of(banctl(&["--config", &config, "--json", "rules", "check"]).output().unwrap());
+    assert_eq!(run.code, Some(1), "{run:?}");
+    let rows: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows: Vec<&Value> = rows.iter().filter(|row| row.get("expect").is_some()).collect();
+    assert_eq!(rows[0]["holds"], json!(true));
+    assert_eq!((&rows[1]["holds"], &rows[1]["verdict"]), (&json!(false), &json!("drop")));
+    assert_eq!(rows[2]["logged"], json!(["NULL-DROP: "]));
+    assert!(run.stderr.contains("1 fail"), "{run:?}");
+}
+
+#[test]
+fn mistakes_of_a_script_are_told_with_their_place_and_as_json_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fw.sh");
+    fs::write(&path, "ip6tables -F\niptables -F\niptables -A INPUT -p \x1b[31mtpc -j ACCEPT\n").unwrap();
+    let path = path.display().to_string();
+    let run = Run::of(banctl(&["rules", "lint", &path]).output().unwrap());
+    assert_eq!(run.code, Some(1));
+    assert!(run.stdout.starts_with(&format!("{path}:3:22: there is no protocol")), "{run:?}");
+    assert!(!run.stdout.contains('\x1b'), "{run:?}");
+    let run = Run::of(banctl(&["rules", "lint", "--json", &path]).output().unwrap());
+    let row: Value = serde_json::from_str(run.stdout.trim_end()).unwrap();
+    assert_eq!((&row["line"], &row["code"], &row["severity"]), (&json!(3), &json!("protocol"), &json!("error")));
+    let good = Run::of(banctl(&["rules", "lint", "/dev/null"]).output().unwrap());
+    assert_eq!((good.code, good.stdout.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn without_a_host_section_there_are_no_rules_to_make() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("banward.toml");
+    fs::write(&config, "").unwrap();
+    let run = Run::of(banctl(&["--config", &config.display().to_string(), "rules", "show"]).output().unwrap());
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("has no [host] section"), "{run:?}");
+    fs::write(&config, "[host]\nincoming = 'block'\n").unwrap();
+    let run = Run::of(banctl(&["--config", &config.display().to_string(), "rules", "apply"]).output().unwrap());
+    assert_eq!(run.code, Some(78), "{run:?}");
 }

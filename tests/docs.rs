@@ -10,7 +10,16 @@ use std::process::{Command, Output};
 use support::guard::{Guard, failed_password};
 use support::lab::Lab;
 
-const PAGES: [&str; 5] = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "ARCHITECTURE.md", "CHANGELOG.md"];
+const PAGES: [&str; 8] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "docs/filters.md",
+    "docs/from-fail2ban.md",
+    "docs/rules.md",
+];
 const MANUAL: [&str; 4] = ["banctl.8", "banward.8", "banward.toml.5", "banward-filter.5"];
 
 /// A piece of a document that is set apart: a fenced block of Markdown, or an example of a manual page.
@@ -40,7 +49,8 @@ fn blocks() -> Vec<Block> {
     let mut blocks = Vec::new();
     for page in PAGES {
         // Blocks within lists are indented.
-        let text = read(page).replace("\n   ", "\n");
+        let text = read(page);
+        let text = if text.contains("\n   ```") { text.replace("\n   ", "\n") } else { text };
         let mut fences = text.split("\n```");
         fences.next();
         while let (Some(block), Some(_)) = (fences.next(), fences.next()) {
@@ -57,8 +67,13 @@ fn blocks() -> Vec<Block> {
     blocks
 }
 
-fn is_filter(block: &Block) -> bool {
+fn has_pattern(block: &Block) -> bool {
     block.text.contains("[[pattern]]")
+}
+
+/// Whether it is a whole filter. One without samples shows what is refused.
+fn is_filter(block: &Block) -> bool {
+    has_pattern(block) && block.text.contains("[[pattern.hit]]")
 }
 
 /// What the description of a filter calls its program: `gatekeeper: failed log-ins`.
@@ -69,7 +84,7 @@ fn name_of(filter: &Block) -> &str {
 
 fn is_configuration(block: &Block) -> bool {
     let toml = block.language == "toml" || block.document == "banward.toml.5";
-    toml && !is_filter(block)
+    toml && !has_pattern(block)
 }
 
 fn banctl(args: &[&str]) -> Output {
@@ -134,7 +149,14 @@ fn every_command_of_the_documents_exists_with_its_options() {
             "banctl" => {
                 let subcommand = rest.iter().find(|word| word.starts_with(|first: char| first.is_ascii_lowercase()));
                 let Some(subcommand) = subcommand else { continue };
-                let help = banctl(&[subcommand, "--help"]);
+                let mut asked = vec![subcommand.as_str()];
+                // Those whose first argument is a subcommand too.
+                if subcommand == "filters" || subcommand == "rules" {
+                    let deeper = rest.iter().skip_while(|word| *word != subcommand).nth(1);
+                    let deeper = deeper.map(|word| word.trim_end_matches('.'));
+                    asked.extend(deeper.filter(|word| word.starts_with(|first: char| first.is_ascii_lowercase())));
+                }
+                let help = banctl(&[asked.as_slice(), &["--help"]].concat());
                 assert!(help.status.success(), "{document}: there is no 'banctl {subcommand}'");
                 let help = everything(&help);
                 for option in rest.iter().filter(|word| word.starts_with("--")) {
@@ -191,6 +213,39 @@ fn every_filter_of_the_documents_proves_itself() {
     assert!(count >= 2, "only {count} filters were found");
 }
 
+/// Runs the commands of a page in a folder with the files that it shows, and compares what they print.
+#[test]
+fn the_page_about_filters_shows_what_happens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let programs = Path::new(env!("CARGO_BIN_EXE_banctl")).parent().expect("a folder").display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+    let run = |command: &str| {
+        let both = format!("{{ {command}; }} 2>&1");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &both]).current_dir(folder.path()).env("PATH", &path).env("TZ", "UTC");
+        String::from_utf8(shell.output().expect("sh runs").stdout).expect("text")
+    };
+    let mut count = 0;
+    for block in blocks().iter().filter(|block| block.document == "docs/filters.md") {
+        match block.language.as_str() {
+            "log" => fs::write(folder.path().join("gate.log"), &block.text).expect("written"),
+            "toml" if has_pattern(block) => {
+                let name = format!("{}.toml", name_of(block));
+                fs::write(folder.path().join(name), &block.text).expect("written");
+            }
+            "console" => {
+                for shown in block.text.split("$ banctl ").skip(1) {
+                    let (arguments, output) = shown.split_once('\n').expect("a command ends its line");
+                    assert_eq!(run(&format!("banctl {arguments}")), output, "banctl {arguments}");
+                    count += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(count >= 7, "only {count} commands were run");
+}
+
 /// A screen without what differs from machine to machine: the labels of its head, and the titles of its tables.
 fn shape(screen: &str) -> Vec<Vec<String>> {
     let cells = |line: &str| -> Vec<String> {
@@ -239,6 +294,29 @@ fn status_and_list_look_as_the_readme_shows_them() {
 }
 
 #[test]
+fn the_conversion_from_fail2ban_goes_as_its_page_shows_it() {
+    let blocks = blocks();
+    let of_page = |language: &str| -> Vec<&str> {
+        let blocks = blocks.iter().filter(|block| block.document == "docs/from-fail2ban.md");
+        blocks.filter(|block| block.language == language).map(|block| block.text.as_str()).collect()
+    };
+    let [jail, filter] = of_page("ini")[..] else { panic!("the page shows a jail.local and a filter") };
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir_all(path("fail2ban/filter.d")).expect("made");
+    fs::write(path("fail2ban/jail.local"), jail).expect("written");
+    fs::write(path("fail2ban/filter.d/gatekeeper.conf"), filter).expect("written");
+    fs::write(path("own.toml"), format!("[daemon]\nfilters = [\"{}\"]\n", project("filters").display()))
+        .expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_banctl"));
+    let output = command.current_dir(folder.path()).args(["--config", "own.toml", "convert", "fail2ban"]).output();
+    let output = output.expect("banctl runs");
+    assert!(output.status.success(), "{}", everything(&output));
+    let shown = of_page("console")[0].strip_prefix("# banctl convert /etc/fail2ban\n").expect("the command");
+    assert_eq!(shown, everything(&output));
+}
+
+#[test]
 fn the_tests_that_are_named_exist() {
     let mut sources = String::new();
     for pattern in ["src/**/*.rs", "tests/**/*.rs"] {
@@ -275,7 +353,8 @@ fn links_and_paths_lead_somewhere() {
         for link in read(page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let target = link.split('#').next().unwrap_or_default();
             let outside = link.starts_with("http") || target.is_empty();
-            assert!(outside || project(target).exists(), "{page} links to {link}");
+            let target = Path::new(page).with_file_name(target);
+            assert!(outside || project(&target.to_string_lossy()).exists(), "{page} links to {link}");
         }
     }
 }
@@ -294,8 +373,41 @@ fn the_manual_explains_every_key_of_the_shipped_configuration() {
         assert!(explained, "banward.toml(5) does not explain '{key}'");
         count += 1;
     }
-    for section in ["[daemon]", "[firewall]", "[blocklist]", "[allow]", "[budget]", "[defaults]", "[jail.NAME]"] {
+    for section in
+        ["[daemon]", "[firewall]", "[blocklist]", "[allow]", "[budget]", "[host]", "[defaults]", "[jail.NAME]"]
+    {
         assert!(page.contains(&format!("\n.SH {section}\n")), "banward.toml(5) has no section {section}");
     }
     assert!(count > 20, "only {count} keys were found");
+}
+
+/// What a page shows behind a prompt and a command.
+fn screen(page: &str, command: &str) -> String {
+    let blocks = blocks();
+    let shown = blocks.iter().filter(|block| block.document == page);
+    let mut shown = shown.filter_map(|block| block.text.strip_prefix(&format!("# {command}\n")));
+    shown.next().unwrap_or_else(|| panic!("{page} shows no '{command}'")).to_owned()
+}
+
+#[test]
+fn the_rules_are_checked_as_their_page_shows() {
+    let page = "docs/rules.md";
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("banward.toml");
+    let blocks = blocks();
+    let section = blocks.iter().find(|block| block.document == page && block.text.starts_with("[host]"));
+    fs::write(&config, &section.expect("a section").text).expect("written");
+    let config = config.display().to_string();
+    // Who is logged in here is not for the page to know.
+    let own = |text: String| -> String {
+        text.lines().filter(|line| !line.contains("SSH session")).map(|line| line.to_owned() + "\n").collect()
+    };
+    let output = banctl(&["--config", &config, "rules", "check"]);
+    assert_eq!(own(screen(page, "banctl rules check")), own(String::from_utf8_lossy(&output.stdout).into_owned()));
+
+    let script = blocks.iter().find(|block| block.document == page && block.text.starts_with("iptables -F"));
+    fs::write(folder.path().join("firewall.sh"), &script.expect("a script").text).expect("written");
+    let mut lint = Command::new(env!("CARGO_BIN_EXE_banctl"));
+    let output = lint.args(["rules", "lint", "firewall.sh"]).current_dir(folder.path()).output().expect("banctl runs");
+    assert_eq!(screen(page, "banctl rules lint firewall.sh"), everything(&output));
 }

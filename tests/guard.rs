@@ -1,5 +1,14 @@
 //! From a log line to a dropped packet and back: the real daemon, the real kernel, real packets.
 
+#[path = "guard/doctor.rs"]
+mod doctor;
+#[path = "guard/evidence.rs"]
+mod evidence;
+#[path = "guard/spoof.rs"]
+mod spoof;
+#[path = "guard/why.rs"]
+mod why;
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the daemon and its filters, each figure beside what it is to be compared with; see benches/guard.rs.
+# Measures the windows, the daemon and its filters, each figure beside what it is to be compared with; see benches/.
 # Needs root: it makes network namespaces, and takes some minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,4 +7,4 @@ if [ "$(id -u)" -ne 0 ]; then
     echo "bench.sh: measuring needs root, for its network namespaces: run 'sudo make bench'" >&2
     exit 1
 fi
-exec "${CARGO:-cargo}" bench --locked --bench guard
+exec "${CARGO:-cargo}" bench --locked --features bench --bench windows --bench guard

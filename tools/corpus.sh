@@ -6,6 +6,6 @@ cd "$(dirname "$0")/.."
 corpus=${1:?usage: corpus.sh DIR}
 results=$(mktemp)
 trap 'rm -f "$results"' EXIT
-"${CARGO:-cargo}" build --quiet --release --locked
-"$corpus/run_banward.py" target/release/banctl "$results" --filters filters
+"${CARGO:-cargo}" build --quiet --locked
+"$corpus/run_banward.py" target/debug/banctl "$results" --filters filters
 "$corpus/score.py" "$results" --totals --fail-under "${FLOOR:-0}"

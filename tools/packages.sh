@@ -14,6 +14,7 @@ unshare    util-linux      private network namespaces
 "
 readonly TEST="
 ping       iputils-ping    ping floods
+pgrep      procps          processes and kernel settings
 hping3     hping3          SYN floods
 conntrack  conntrack       what the kernel knows of connections
 sshd       openssh-server  real SSH sessions and their log lines

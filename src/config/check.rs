@@ -8,8 +8,10 @@ use super::{Config, Jail};
 use crate::filters::Evidence;
 use crate::sources::Choice;
 use crate::time::{Length, format_duration};
+use crate::windows::{Distinct, Spec};
 
 /// What a configuration needs to know about a filter.
+#[expect(clippy::struct_excessive_bools, reason = "they are facts, each for itself")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FilterFacts {
     /// It reads the kernel's packet log.
@@ -18,6 +20,8 @@ pub(crate) struct FilterFacts {
     pub(crate) needs_prefix: bool,
     /// It says where its lines usually are: log files, units or identifiers of the journal.
     pub(crate) has_source: bool,
+    /// Some of its patterns name the account that was tried.
+    pub(crate) names_users: bool,
     /// The evidence of its patterns; the least of it, should they differ.
     pub(crate) evidence: Evidence,
 }
@@ -105,7 +109,25 @@ fn suits(config: &Config, jail: &Jail, facts: FilterFacts, problems: &Problems) 
         let hint = if facts.kernel { "\"kernel\"" } else { "{ files = [\"/var/log/NAME.log\"] }" };
         complain(problems, jail, spot, message, &format!("set source = {hint}"));
     }
+    distinct(jail, facts, problems);
     forgeable(config, jail, facts, problems);
+}
+
+/// Says when a window waits for what its filter never tells.
+fn distinct(jail: &Jail, facts: FilterFacts, problems: &Problems) {
+    let Spec::Distinct { of, .. } = &jail.window else { return };
+    let (told, what, hint) = match of {
+        Distinct::Ports => (facts.kernel, "ports", "only kernel filters do"),
+        Distinct::Sources if facts.names_users && facts.evidence == Evidence::Forgeable => {
+            (false, "proven sources of what users were tried", "leave 'distinct' out: its evidence can be forged")
+        }
+        Distinct::Users | Distinct::Sources => (facts.names_users, "users", "leave 'distinct' out"),
+    };
+    if !told {
+        let message =
+            format!("jail {}: filter \"{}\" names no {what}, so the window never overflows", jail.name, jail.filter);
+        complain(problems, jail, None, message, hint);
+    }
 }
 
 /// Says when a jail asks for longer bans than its evidence can make.

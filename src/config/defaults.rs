@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{Allow, Blocklist, Budget, Config, Daemon, Jail, JailSpots, Mode, Protect};
 use crate::ledger::Scope;
-use crate::policy::{BanSpec, PrefixLengths};
+use crate::policy::widen::Widen;
+use crate::policy::{BanSpec, Corroborate, PrefixLengths, breaker};
 use crate::time::Length;
 use crate::{filters, firewall, sources, windows};
 
@@ -27,17 +28,26 @@ pub(super) fn config(path: &Path) -> Config {
             hooks: ["INPUT", "FORWARD", "DOCKER-USER"].map(str::to_owned).to_vec(),
             egress: true,
             target: firewall::Target::Drop,
+            conntrack: true,
             on_stop: firewall::OnStop::Keep,
         },
         blocklist: Blocklist {
             write: Some("/var/lib/banward/ip.blocked".into()),
+            forgeable: true,
             read: vec!["/etc/banward/ip.blocked".into()],
         },
         allow: Allow {
             networks: loopback.map(|text| text.parse().expect("loopback prefixes are well-formed")).to_vec(),
             protect: [OwnAddresses, Gateways, Resolvers, AdminSessions].into(),
         },
-        budget: Budget { max: Duration::from_secs(600), per_minute: 60, at_a_time: 10_000 },
+        budget: Budget {
+            max: Duration::from_secs(600),
+            per_minute: 60,
+            at_a_time: 10_000,
+            corroborate: Corroborate { hits: true, handshakes: false },
+        },
+        breaker: breaker::Limits { per_minute: 3000, bans: 200_000, addresses: 1 << 24, most: 1_000_000 },
+        host: None,
         jails: Vec::new(),
     }
 }
@@ -59,8 +69,18 @@ pub(super) fn jail() -> Jail {
             factor: 4,
             max: Length::For(30 * day),
             forget: Length::For(90 * day),
+            decay: Length::Forever,
+            jitter: 0,
+            mercy: true,
         },
         prefix: PrefixLengths { ipv4: 32, ipv6: 64 },
+        widen: Widen {
+            neighbours: 0,
+            seconds: Duration::from_secs(3600),
+            ipv4: vec![24],
+            ipv6: vec![56, 48],
+            threshold: 100,
+        },
         track: 100_000,
         spots: JailSpots::default(),
     }

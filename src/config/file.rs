@@ -10,6 +10,7 @@ use super::problem::{Problem, Problems};
 use super::text::{Network, Span};
 use super::{Allow, Blocklist, Budget, Config, Daemon, Jail, Mode, Protect, defaults};
 use crate::firewall;
+use crate::policy::{Corroborate, breaker};
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes and ends with a zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -81,6 +82,8 @@ fn read_settings(config: &mut Config, template: &mut Jail, root: Table<'_>) {
     section("blocklist", &mut |table| read_blocklist(&mut config.blocklist, table));
     section("allow", &mut |table| read_allow(&mut config.allow, table));
     section("budget", &mut |table| read_budget(&mut config.budget, table));
+    section("breaker", &mut |table| read_breaker(&mut config.breaker, table));
+    section("host", &mut |table| super::host::read(config.host.get_or_insert_default(), table));
     section("defaults", &mut |table| read_rules(template, table));
     root.get("jail");
     root.finish();
@@ -100,8 +103,13 @@ fn read_firewall(settings: &mut firewall::Settings, table: &Table<'_>) {
     set(&mut settings.hooks, table.get("hooks").and_then(hooks));
     set(&mut settings.egress, table.bool("egress"));
     set(&mut settings.target, table.choice("target", &Target::WORDS));
+    set(&mut settings.conntrack, table.bool("conntrack"));
     set(&mut settings.on_stop, table.choice("on_stop", &OnStop::WORDS));
     let chain = settings.chain.as_str();
+    let host = crate::rules::iptables::PREFIX;
+    if chain.to_ascii_uppercase().replace('_', "-").starts_with(host) {
+        table.complain(table.problem(format!("'chain' begins like {host}, which is for the rules of [host]")));
+    }
     if settings.hooks.iter().any(|hook| hook == chain) {
         let message = format!("'chain' and 'hooks' both name {chain}, which cannot jump to itself");
         table.complain(table.problem(message));
@@ -116,6 +124,7 @@ fn read_blocklist(blocklist: &mut Blocklist, table: &Table<'_>) {
             None => {}
         }
     }
+    set(&mut blocklist.forgeable, table.bool("forgeable"));
     set(&mut blocklist.read, table.items("read").map(absolutes));
 }
 
@@ -136,6 +145,23 @@ fn read_budget(budget: &mut Budget, table: &Table<'_>) {
     set(&mut budget.max, table.get("max").and_then(span));
     set(&mut budget.per_minute, number(table, "per_minute", 1, 1_000_000));
     set(&mut budget.at_a_time, number(table, "at_a_time", 1, 1_000_000));
+    if let Some(items) = table.items("corroborate") {
+        let words = ["hits", "handshakes"].map(|word| (word, word));
+        let named: Vec<&str> = items.into_iter().filter_map(|item| item.choice(&words)).collect();
+        let named = |word| named.contains(&word);
+        budget.corroborate = Corroborate { hits: named("hits"), handshakes: named("handshakes") };
+    }
+}
+
+fn read_breaker(limits: &mut breaker::Limits, table: &Table<'_>) {
+    set(&mut limits.per_minute, number(table, "per_minute", 1, 1_000_000));
+    set(&mut limits.bans, number(table, "bans", 1, 100_000_000));
+    set(&mut limits.addresses, number(table, "addresses", 1, 1 << 32));
+    set(&mut limits.most, number(table, "most", 1, 100_000_000));
+    if limits.most < limits.bans {
+        let message = format!("'most' is {}, so there are never as many as 'bans' says, {}", limits.most, limits.bans);
+        table.complain(table.problem(message).hint("the breaker opens at 'bans'; at 'most' nothing more is banned"));
+    }
 }
 
 /// A whole number within bounds that its type can hold.

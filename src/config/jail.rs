@@ -10,6 +10,8 @@ use super::text::{Ports, Rate};
 use super::{Jail, JailSpots, MAX_JAILS, MAX_PORTS};
 use crate::filters;
 use crate::ledger::{Port, Scope};
+use crate::policy::PrefixLengths;
+use crate::policy::widen::Widen;
 use crate::time::Length;
 use crate::{sources, windows};
 
@@ -80,6 +82,9 @@ pub(super) fn read_rules(jail: &mut Jail, table: &Table<'_>) {
         set(&mut jail.ban.factor, number(&ban, "factor", 1, 1000));
         set(&mut jail.ban.max, ban.get("max").and_then(length));
         set(&mut jail.ban.forget, ban.get("forget").and_then(length));
+        set(&mut jail.ban.decay, ban.get("decay").and_then(length));
+        set(&mut jail.ban.jitter, number(&ban, "jitter", 0, 100));
+        set(&mut jail.ban.mercy, ban.bool("mercy"));
         jail.spots.ban = Some(ban.spot());
         ban.finish();
     }
@@ -88,7 +93,36 @@ pub(super) fn read_rules(jail: &mut Jail, table: &Table<'_>) {
         set(&mut jail.prefix.ipv6, number(&prefix, "ipv6", 32, 128));
         prefix.finish();
     }
+    if let Some(table) = table.table("widen") {
+        read_widen(&mut jail.widen, &table);
+        table.finish();
+    }
     set(&mut jail.track, number(table, "track", 1, 10_000_000));
+}
+
+/// The widest prefixes that logs alone may ban: a small provider's.
+const WIDEST: PrefixLengths = PrefixLengths { ipv4: 16, ipv6: 32 };
+
+fn read_widen(widen: &mut Widen, table: &Table<'_>) {
+    set(&mut widen.neighbours, number(table, "neighbours", 0, 10_000));
+    set(&mut widen.seconds, table.get("seconds").and_then(seconds));
+    set(&mut widen.ipv4, rungs(table, "ipv4", WIDEST.ipv4, 31));
+    set(&mut widen.ipv6, rungs(table, "ipv6", WIDEST.ipv6, 127));
+    set(&mut widen.threshold, number(table, "threshold", 1, 100));
+    if widen.neighbours == 1 {
+        let problem = table.problem("one offender is no neighbourhood: its whole prefix would be banned at once");
+        table.complain(problem.hint("set 'neighbours' to 2 or more, to 0 for never; or see 'prefix'"));
+    }
+}
+
+/// Lengths of prefixes, the longest first.
+fn rungs(table: &Table<'_>, key: &'static str, least: u8, most: u8) -> Option<Vec<u8>> {
+    let bounds = u64::from(least)..=u64::from(most);
+    let lengths = table.items(key)?.into_iter().filter_map(|item| item.integer(bounds.clone()));
+    let mut lengths: Vec<u8> = lengths.filter_map(|length| u8::try_from(length).ok()).collect();
+    lengths.sort_unstable_by(|a, b| b.cmp(a));
+    lengths.dedup();
+    Some(lengths)
 }
 
 /// A length of at least a second, or `"forever"`.
@@ -112,17 +146,32 @@ fn limit(table: &Table<'_>) -> Option<windows::Spec> {
 
 fn recent(table: &Table<'_>) -> Option<windows::Spec> {
     use windows::Check::{Rcheck, Update};
+    use windows::Distinct;
     let hitcount = number(table, "hitcount", 1, 65_535);
     let seconds = table.get("seconds").and_then(seconds);
     let check = match table.get("check") {
         Some(value) => value.choice(&[("rcheck", Rcheck), ("update", Update)]),
         None => Some(Rcheck),
     };
+    let things = [("users", Distinct::Users), ("ports", Distinct::Ports), ("sources", Distinct::Sources)];
+    let distinct = match table.get("distinct") {
+        Some(value) => Some(value.choice(&things)?),
+        None => None,
+    };
     if table.get("hitcount").is_none() || table.get("seconds").is_none() {
         let problem = table.problem("a window needs 'hitcount' and 'seconds', or 'limit'");
         table.complain(problem.hint("write { hitcount = 5, seconds = 600 } or { limit = \"1/s\", burst = 30 }"));
     }
-    Some(windows::Spec::Recent { hitcount: hitcount?, seconds: seconds?, check: check? })
+    if let (Some(_), Some(Update), Some(value)) = (distinct, check, table.get("check")) {
+        let problem = value.problem("what was seen already is not seen again: 'distinct' knows no \"update\"");
+        value.complain(problem.hint("leave 'check' out"));
+        return None;
+    }
+    let (hitcount, seconds) = (hitcount?, seconds?);
+    match distinct {
+        Some(of) => Some(windows::Spec::Distinct { hitcount, seconds, of }),
+        None => Some(windows::Spec::Recent { hitcount, seconds, check: check? }),
+    }
 }
 
 /// Seconds as iptables writes them, or a duration.

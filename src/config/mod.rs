@@ -8,6 +8,7 @@ mod check;
 mod defaults;
 pub(crate) mod document;
 mod file;
+mod host;
 mod jail;
 pub(crate) mod problem;
 mod text;
@@ -25,7 +26,9 @@ pub(crate) use self::check::{FilterFacts, check};
 use self::problem::{Problems, Spot};
 use crate::ledger::Scope;
 use crate::policy::protected::Protect;
-use crate::policy::{BanSpec, PrefixLengths};
+use crate::policy::widen::Widen;
+use crate::policy::{BanSpec, Corroborate, PrefixLengths, breaker};
+use crate::rules::Host;
 use crate::{filters, firewall, sources, windows};
 
 /// Where the configuration is when nobody says otherwise.
@@ -47,6 +50,9 @@ pub(crate) struct Config {
     pub(crate) blocklist: Blocklist,
     pub(crate) allow: Allow,
     pub(crate) budget: Budget,
+    pub(crate) breaker: breaker::Limits,
+    /// The rules of the host itself, if they are Banward's to make.
+    pub(crate) host: Option<Host>,
     /// In the order of their names; disabled ones too.
     pub(crate) jails: Vec<Jail>,
 }
@@ -71,6 +77,8 @@ pub(crate) enum Mode {
 pub(crate) struct Blocklist {
     /// Where all bans are written, if anywhere.
     pub(crate) write: Option<PathBuf>,
+    /// Whether those for forgeable evidence are written too.
+    pub(crate) forgeable: bool,
     /// Lists that are merged.
     pub(crate) read: Vec<PathBuf>,
 }
@@ -91,6 +99,8 @@ pub(crate) struct Budget {
     pub(crate) per_minute: u32,
     /// Most such bans at a time.
     pub(crate) at_a_time: usize,
+    /// What makes it as good as proven.
+    pub(crate) corroborate: Corroborate,
 }
 
 /// A source, a filter, a window, and what a ban is: the unit that a user switches on.
@@ -110,6 +120,8 @@ pub(crate) struct Jail {
     pub(crate) window: windows::Spec,
     pub(crate) ban: BanSpec,
     pub(crate) prefix: PrefixLengths,
+    /// How bans of neighbours become one of their prefix.
+    pub(crate) widen: Widen,
     /// Most prefixes whose hits are counted at a time.
     pub(crate) track: usize,
     pub(crate) spots: JailSpots,

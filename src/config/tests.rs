@@ -3,23 +3,37 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::problem::Problems;
-use super::{Budget, Config, FilterFacts, Mode, Protect, check};
+use super::{Blocklist, Budget, Config, FilterFacts, Mode, Protect, check};
 use crate::filters::Evidence;
 use crate::ledger::{Port, Protocol, Scope};
+use crate::policy::widen::Widen;
+use crate::policy::{Corroborate, breaker};
 use crate::time::Length;
 use crate::{filters, firewall, sources, windows};
 
 const PROVEN: FilterFacts =
-    FilterFacts { kernel: false, needs_prefix: false, has_source: true, evidence: Evidence::Proven };
-const KERNEL: FilterFacts =
-    FilterFacts { kernel: true, needs_prefix: false, has_source: false, evidence: Evidence::Forgeable };
+    FilterFacts { kernel: false, needs_prefix: false, has_source: true, names_users: true, evidence: Evidence::Proven };
+const KERNEL: FilterFacts = FilterFacts {
+    kernel: true,
+    needs_prefix: false,
+    has_source: false,
+    names_users: false,
+    evidence: Evidence::Forgeable,
+};
 
 fn known() -> BTreeMap<String, FilterFacts> {
     let app = FilterFacts { has_source: false, ..PROVEN };
     let netfilter = FilterFacts { needs_prefix: true, ..KERNEL };
-    [("sshd", PROVEN), ("ping-drop", KERNEL), ("syn-flood", KERNEL), ("netfilter", netfilter), ("app", app)]
-        .map(|(name, facts)| (name.to_owned(), facts))
-        .into()
+    [
+        ("sshd", PROVEN),
+        ("ping-drop", KERNEL),
+        ("syn-flood", KERNEL),
+        ("netfilter", netfilter),
+        ("port-scan", netfilter),
+        ("app", app),
+    ]
+    .map(|(name, facts)| (name.to_owned(), facts))
+    .into()
 }
 
 /// What comes of files (the first is the main one) and the problems as a user sees them, without the folder.
@@ -88,7 +102,55 @@ fn the_jails_that_are_commented_out_in_the_shipped_configuration_are_in_order() 
         .filter(|line| line.starts_with('[') || line.contains(" = "))
         .fold(String::new(), |text, line| text + line + "\n");
     let config = good(&examples.replace("\"nginx\"", "\"app\""));
-    assert_eq!(config.jails.iter().map(|jail| jail.name.as_str()).collect::<Vec<_>>(), ["netfilter", "web"]);
+    assert_eq!(
+        config.jails.iter().map(|jail| jail.name.as_str()).collect::<Vec<_>>(),
+        ["netfilter", "port-scan", "sshd-spread", "web"]
+    );
+}
+
+#[test]
+fn the_host_section_that_is_commented_out_in_the_shipped_configuration_shows_the_defaults() {
+    let section: String = include_str!("../../config/banward.toml")
+        .lines()
+        .skip_while(|line| *line != "# [host]")
+        .take_while(|line| *line != "[defaults]")
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let host = |text: &str| good(&format!("jail.sshd.filter = 'sshd'\n{text}")).host;
+    assert_eq!(section.lines().count(), 19, "{section}");
+    assert_eq!(host(&section), host("[host]"));
+    assert_eq!(host(""), None);
+}
+
+#[test]
+fn what_is_wrong_with_a_host_section_is_shown_at_its_place() {
+    let shown = problems(
+        "[host]\nincoming = 'block'\nin = ['htpp', { service = '22/tpc' }, { from = '192.0.2.1/24', service = 'http' }]\n\
+         ssh = { from = 'example.org', port = 0 }\nping = true\nexpect = ['accept in tcp']\noutside = 'a b'\nsnat = [{}]\n\
+         dnat = [{ service = 'ping', to = '192.0.2.1' }]\nlog = true\nssh_port = 22\n",
+    );
+    for expected in [
+        "b.toml:2:12: \"block\" is none of accept, drop, reject",
+        "b.toml:3:7: \"htpp\" is not a service",
+        "b.toml:3:27: \"22/tpc\" is not a service",
+        "hint: 'tpc' is neither tcp nor udp",
+        "b.toml:3:48: \"192.0.2.1/24\" is not an address, a network or a range",
+        "hint: it has host bits set; the network is \"192.0.2.0/24\"",
+        "b.toml:4:16: \"example.org\" is not an address, a network or a range",
+        "b.toml:4:38: must be from 1 to 65535",
+        "b.toml:5:8: expected a table",
+        "b.toml:6:11: \"accept in tcp\" is not an expectation",
+        "b.toml:7:11: \"a b\" is not the name of an interface",
+        "b.toml:8:9: 'via' is missing",
+        "b.toml:9:9: 'on' is missing",
+        "b.toml:9:9: only a service with ports can be handed on",
+        "b.toml:10:7: 'true' says nothing here",
+        "b.toml:11:1: unknown key 'ssh_port'",
+    ] {
+        assert!(shown.contains(expected), "{expected}\n--- in\n{shown}");
+    }
+    assert!(problems("[firewall]\nchain = 'BANWARD-HOST'\n").contains("which is for the rules of [host]"));
 }
 
 #[test]
@@ -106,9 +168,11 @@ fn every_key_is_read() {
         hooks = ["INPUT"]
         egress = false
         target = "REJECT"
+        conntrack = false
         on_stop = "remove"
         [blocklist]
         write = ""
+        forgeable = false
         read = []
         [allow]
         networks = ["192.0.2.7", "2001:db8::/32"]
@@ -117,6 +181,12 @@ fn every_key_is_read() {
         max = "5m"
         per_minute = 7
         at_a_time = 8
+        corroborate = ["handshakes"]
+        [breaker]
+        per_minute = 9
+        bans = 10
+        addresses = 11
+        most = 12
         [jail.j]
         enabled = false
         filter = "netfilter"
@@ -125,8 +195,9 @@ fn every_key_is_read() {
         ports = ["53", "9/udp"]
         log_prefix = "MY:"
         window = { hitcount = 3, seconds = "2m", check = "update" }
-        ban = { time = "1m", factor = 1, max = "forever", forget = "1d" }
+        ban = { time = "1m", factor = 1, max = "forever", forget = "1d", decay = "2h", jitter = 3, mercy = false }
         prefix = { ipv4 = 24, ipv6 = 56 }
+        widen = { neighbours = 3, seconds = "2m", ipv4 = [20, 24, 24], ipv6 = 48, threshold = 60 }
         track = 9
         [jail.k]
         filter = "app"
@@ -147,13 +218,17 @@ fn every_key_is_read() {
         hooks: vec!["INPUT".to_owned()],
         egress: false,
         target: firewall::Target::Reject,
+        conntrack: false,
         on_stop: firewall::OnStop::Remove,
     };
     assert_eq!(config.firewall, settings);
-    assert_eq!((config.blocklist.write, config.blocklist.read), (None, vec![]));
+    let Blocklist { write, forgeable, read } = config.blocklist;
+    assert_eq!((write, forgeable, read), (None, false, vec![]));
     assert_eq!(config.allow.networks, ["192.0.2.7/32".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
     assert_eq!(config.allow.protect, [Protect::Gateways].into());
-    assert_eq!(config.budget, Budget { max: Duration::from_secs(300), per_minute: 7, at_a_time: 8 });
+    let corroborate = Corroborate { hits: false, handshakes: true };
+    assert_eq!(config.budget, Budget { max: Duration::from_secs(300), per_minute: 7, at_a_time: 8, corroborate });
+    assert_eq!(config.breaker, breaker::Limits { per_minute: 9, bans: 10, addresses: 11, most: 12 });
 
     let [j, k, l] = &config.jails[..] else { panic!("three jails") };
     assert_eq!((j.enabled, j.mode, j.track), (false, filters::Mode::Aggressive, 9));
@@ -165,7 +240,10 @@ fn every_key_is_read() {
     let seconds = Duration::from_secs(120);
     assert_eq!(j.window, windows::Spec::Recent { hitcount: 3, seconds, check: windows::Check::Update });
     assert_eq!((j.ban.time, j.ban.factor, j.ban.max), (Length::For(Duration::from_secs(60)), 1, Length::Forever));
+    let (hours, ipv4, ipv6) = (Length::For(Duration::from_secs(7200)), vec![24, 20], vec![48]);
+    assert_eq!((j.ban.decay, j.ban.jitter, j.ban.mercy), (hours, 3, false));
     assert_eq!((j.prefix.ipv4, j.prefix.ipv6), (24, 56));
+    assert_eq!(j.widen, Widen { neighbours: 3, seconds, ipv4, ipv6, threshold: 60 });
     let (units, identifiers) = (vec!["a.service".to_owned()], vec!["b".to_owned()]);
     assert_eq!(k.source, sources::Choice::Journal { units, identifiers });
     assert_eq!(l.source, sources::Choice::Stdin);
@@ -328,6 +406,49 @@ fn allowed_networks_with_host_bits_are_taken_as_networks_with_a_warning() {
 }
 
 #[test]
+fn a_window_may_count_what_differs() {
+    use windows::{Distinct, Spec};
+    let text = "[jail.a]
+filter = 'sshd'
+window = { hitcount = 4, seconds = '1m', distinct = 'users' }
+[jail.b]
+filter = 'sshd'
+window = { hitcount = 9, seconds = 60, distinct = 'sources' }
+[jail.c]
+filter = 'ping-drop'
+window = { hitcount = 20, seconds = 60, distinct = 'ports' }
+source = 'kernel'
+";
+    let (seconds, config) = (Duration::from_secs(60), good(text));
+    let windows: Vec<&Spec> = config.jails.iter().map(|jail| &jail.window).collect();
+    let spec = |hitcount, of| Spec::Distinct { hitcount, seconds, of };
+    assert_eq!(windows, [&spec(4, Distinct::Users), &spec(9, Distinct::Sources), &spec(20, Distinct::Ports)]);
+}
+
+#[test]
+fn a_window_that_waits_for_what_its_filter_never_tells_is_refused() {
+    let text = "[jail.a]
+filter = 'ping-drop'
+source = 'kernel'
+window = { hitcount = 4, seconds = 60, distinct = 'users' }
+[jail.b]
+filter = 'ping-drop'
+source = 'kernel'
+window = { hitcount = 4, seconds = 60, distinct = 'sources' }
+[jail.c]
+filter = 'sshd'
+window = { hitcount = 4, seconds = 60, distinct = 'ports' }
+";
+    let problems = load(&[("b.toml", text)]).1;
+    for (jail, filter, what) in [("a", "ping-drop", "users"), ("b", "ping-drop", "users"), ("c", "sshd", "ports")] {
+        let sentence = format!("jail {jail}: filter \"{filter}\" names no {what}, so the window never overflows");
+        assert!(problems.contains(&sentence), "{problems}");
+    }
+    let update = text.replace("distinct = 'users'", "distinct = 'users', check = 'update'");
+    assert!(load(&[("b.toml", &update)]).1.contains("'distinct' knows no \"update\""));
+}
+
+#[test]
 fn windows_that_cannot_count_are_refused() {
     let text = "[jail.a]
 filter = 'sshd'
@@ -466,11 +587,11 @@ log_prefix = ['']
             b.toml:1:1: jail a names no filter
             1 | [jail.a]
               | ^^^^^^^^
-              hint: filters found: app, netfilter, ping-drop, sshd, syn-flood
+              hint: filters found: app, netfilter, ping-drop, port-scan, sshd, syn-flood
             b.toml:4:10: there is no filter "webmail"
             4 | filter = 'webmail'
               |          ^^^^^^^^^
-              hint: filters found: app, netfilter, ping-drop, sshd, syn-flood
+              hint: filters found: app, netfilter, ping-drop, port-scan, sshd, syn-flood
             b.toml:6:10: jail c: filter "netfilter" goes by a LOG prefix, and none is named
             6 | filter = 'netfilter'
               |          ^^^^^^^^^^^

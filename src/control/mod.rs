@@ -10,8 +10,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::filters::{Limiter, Suppressed};
+use crate::firewall::Count;
 use crate::ledger::{Ban, Ended};
+pub(crate) use crate::pipeline::account::Account;
 pub(crate) use crate::pipeline::event::{Event, Kind};
+pub(crate) use crate::pipeline::takeover::Former;
 
 /// Version of the protocol; a daemon refuses another one and names its own.
 pub(crate) const VERSION: u32 = 1;
@@ -21,6 +25,9 @@ pub(crate) const MAX_REQUEST: usize = 256 * 1024;
 
 /// Most prefixes in one import request; longer lists go in several.
 pub(crate) const IMPORT_CHUNK: usize = 4096;
+
+/// Most bans in one request to take them over: with the longest addresses and names they fit.
+pub(crate) const TAKE_OVER_CHUNK: usize = 512;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -36,6 +43,9 @@ pub(crate) enum Command {
     /// Answered by one [`Reply::Ban`] per ban, then [`Reply::Done`].
     List {
         jail: Option<String>,
+        /// Whether to ask the kernel what each ban has dropped.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        counters: bool,
     },
     Ban {
         prefix: IpNet,
@@ -48,6 +58,18 @@ pub(crate) enum Command {
         all: bool,
         allow: Option<u64>,
     },
+    /// Nothing that overlaps this prefix is banned, for so many seconds; what bans it is lifted.
+    Allow {
+        prefix: IpNet,
+        seconds: Option<u64>,
+        comment: String,
+    },
+    /// Takes back what [`Command::Allow`], or [`Command::Unban`] with `allow`, allowed.
+    Disallow {
+        prefix: IpNet,
+    },
+    /// Answered by one [`Reply::Allowed`] per network that is never banned, then [`Reply::Done`].
+    Allowed,
     /// Replaces the list called `name`. Sent repeatedly on one connection until `more` is false.
     Import {
         name: String,
@@ -55,7 +77,18 @@ pub(crate) enum Command {
         seconds: Option<u64>,
         more: bool,
     },
+    /// Takes over the bans that the program `from` has made, each with its own end; those that are over count as
+    /// history. Sent repeatedly on one connection until `more` is false.
+    TakeOver {
+        from: String,
+        bans: Vec<Former>,
+        more: bool,
+    },
     Status,
+    /// What is known of a prefix and what was decided on it: [`Reply::Why`].
+    Why {
+        prefix: IpNet,
+    },
     /// The bans that have ended, the latest first: one [`Reply::Ended`] each, then [`Reply::Done`].
     History {
         prefix: Option<IpNet>,
@@ -65,13 +98,53 @@ pub(crate) enum Command {
     Events,
 }
 
+impl Command {
+    /// Whether this is a piece after which others come.
+    pub(crate) fn has_more(&self) -> bool {
+        matches!(self, Command::Import { more: true, .. } | Command::TakeOver { more: true, .. })
+    }
+
+    /// How many entries its pieces so far have.
+    pub(crate) fn entries(&self) -> usize {
+        match self {
+            Command::Import { prefixes, .. } => prefixes.len(),
+            Command::TakeOver { bans, .. } => bans.len(),
+            _ => 0,
+        }
+    }
+
+    /// Puts the next piece to this one; `false` when it does not belong to it.
+    pub(crate) fn join(&mut self, next: Command) -> bool {
+        match (self, next) {
+            (
+                Command::Import { name, prefixes, more, .. },
+                Command::Import { name: again, prefixes: next, more: still, .. },
+            ) if *name == again => {
+                prefixes.extend(next);
+                *more = still;
+                true
+            }
+            (Command::TakeOver { from, bans, more }, Command::TakeOver { from: again, bans: next, more: still })
+                if *from == again =>
+            {
+                bans.extend(next);
+                *more = still;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub(crate) enum Reply {
-    Ban(Ban),
+    Ban(Listed),
     Ended(Ended),
+    Allowed(Allowed),
     Event(Arc<Event>),
     Status(Box<Status>),
+    Why(Box<Why>),
     /// More of an import is awaited.
     Continue,
     /// The end of a successful answer: what was done, in sentences for a person; warnings say what was left out.
@@ -88,8 +161,77 @@ pub(crate) enum Reply {
 impl Reply {
     /// Whether this line is the last of its answer.
     pub(crate) fn ends(&self) -> bool {
-        matches!(self, Reply::Status(_) | Reply::Continue | Reply::Done { .. } | Reply::Refused { .. })
+        matches!(self, Reply::Status(_) | Reply::Why(_) | Reply::Continue | Reply::Done { .. } | Reply::Refused { .. })
     }
+}
+
+/// A ban, and if that was asked for, what its entry in the kernel has dropped; several owners of a prefix share one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Listed {
+    #[serde(flatten)]
+    pub(crate) ban: Ban,
+    #[serde(flatten)]
+    pub(crate) dropped: Option<Count>,
+}
+
+/// The answer to `why`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Why {
+    #[serde(flatten)]
+    pub(crate) account: Account,
+    /// What the kernel holds of it; `null` where it cannot be asked.
+    pub(crate) kernel: Option<Vec<KernelEntry>>,
+    /// Logs in which lines are missing.
+    #[serde(default)]
+    pub(crate) gaps: Vec<Gap>,
+}
+
+/// An entry of the kernel, as it is there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KernelEntry {
+    pub(crate) prefix: IpNet,
+    pub(crate) backend: String,
+    /// Of ipset, or in our table of nftables.
+    pub(crate) set: String,
+    /// `443/tcp`; empty for all.
+    pub(crate) ports: Vec<String>,
+    /// `null` is for ever.
+    pub(crate) seconds_left: Option<u64>,
+    #[serde(flatten)]
+    pub(crate) count: Option<Count>,
+}
+
+/// A network that is never banned, and who says so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Allowed {
+    pub(crate) prefix: IpNet,
+    pub(crate) origin: Origin,
+    /// What is protected: a word of `allow.protect`.
+    pub(crate) kind: Option<String>,
+    #[serde(flatten)]
+    pub(crate) grant: Option<Granted>,
+}
+
+/// Where an allowed network comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Origin {
+    /// `allow.networks`.
+    Config,
+    /// `allow.protect`: found out by the daemon.
+    Protected,
+    /// A person: `allow add`, `unban --allow`.
+    Hand,
+}
+
+/// What a person allowed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Granted {
+    pub(crate) since: crate::time::Timestamp,
+    pub(crate) until: crate::time::Until,
+    /// Their user id.
+    pub(crate) by: Option<u32>,
+    pub(crate) comment: Arc<str>,
 }
 
 /// One word for how the daemon is.
@@ -126,8 +268,21 @@ pub(crate) struct Status {
     pub(crate) jails: Vec<JailStatus>,
     pub(crate) sources: Vec<SourceStatus>,
     pub(crate) lists: Vec<ListStatus>,
+    pub(crate) breaker: BreakerStatus,
     /// What is wrong right now, each with its remedy.
     pub(crate) troubles: Vec<String>,
+}
+
+/// How much logs have banned, against what they may.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BreakerStatus {
+    /// Forgeable evidence bans nobody at the moment, and no ban widens.
+    pub(crate) open: bool,
+    /// How often it has opened since the start, and how many offences were ignored because it was open.
+    pub(crate) opened: u64,
+    pub(crate) waiting: u64,
+    /// Addresses (in IPv6 networks of 64 bits) that bans cover.
+    pub(crate) addresses: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -142,6 +297,18 @@ pub(crate) struct JailStatus {
     /// Sources in the window's table, and how many had to make room for others since the start.
     pub(crate) tracked: u64,
     pub(crate) evicted: u64,
+    /// Left out where there are many bans, and where the kernel cannot tell.
+    #[serde(flatten)]
+    pub(crate) dropped: Option<Dropped>,
+}
+
+/// What the bans of a jail that stand have dropped.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Dropped {
+    #[serde(flatten)]
+    pub(crate) count: Count,
+    /// How many of the bans have dropped nothing.
+    pub(crate) never_hit: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -152,11 +319,36 @@ pub(crate) struct SourceStatus {
     pub(crate) bytes: u64,
     pub(crate) hits: u64,
     pub(crate) lost: u64,
+    /// Lines that the log says were left out of it.
+    #[serde(default)]
+    pub(crate) suppressed: Option<Missing>,
     pub(crate) cut: u64,
     /// Log time of the last line.
     pub(crate) latest: Option<crate::time::Timestamp>,
     pub(crate) live: bool,
     pub(crate) trouble: Option<String>,
+}
+
+/// Lines that a log says were left out of it: how many, by whom, and when that was said last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Missing {
+    pub(crate) lines: u64,
+    pub(crate) by: Limiter,
+    pub(crate) time: crate::time::Timestamp,
+}
+
+impl Missing {
+    pub(crate) fn of(Suppressed { lines, by, time }: Suppressed) -> Missing {
+        Missing { lines, by, time }
+    }
+}
+
+/// A log that lacks lines, so that what is counted in it is too low.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Gap {
+    pub(crate) log: String,
+    pub(crate) lost: u64,
+    pub(crate) suppressed: Option<Missing>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -169,17 +361,32 @@ pub(crate) struct ListStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Until;
+    use crate::time::{Timestamp, Until};
 
     #[test]
     fn every_command_survives_the_wire() {
         let prefix: IpNet = "2001:db8::/64".parse().unwrap();
         let commands = [
-            Command::List { jail: Some("sshd".to_owned()) },
+            Command::List { jail: Some("sshd".to_owned()), counters: true },
             Command::Ban { prefix, seconds: None, reason: "because".to_owned() },
             Command::Unban { prefixes: vec![prefix], all: false, allow: Some(3600) },
             Command::Import { name: "drop".to_owned(), prefixes: vec![prefix], seconds: Some(60), more: true },
+            Command::TakeOver {
+                from: "fail2ban".to_owned(),
+                bans: vec![Former {
+                    prefix,
+                    jail: "sshd".to_owned(),
+                    since: Timestamp::EPOCH,
+                    until: Until::Forever,
+                    count: 3,
+                }],
+                more: false,
+            },
+            Command::Allow { prefix, seconds: None, comment: "the office".to_owned() },
+            Command::Disallow { prefix },
+            Command::Allowed,
             Command::Status,
+            Command::Why { prefix },
             Command::Reload,
             Command::Events,
         ];

@@ -7,14 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
-use super::{Command, MAX_REQUEST, Reply, Request, VERSION};
-use crate::ledger::Ban;
+use super::{Command, Listed, MAX_REQUEST, Reply, Request, VERSION};
 use crate::pipeline::event::Event;
 
 /// Clients served at the same time; further ones wait in the listen queue.
@@ -46,7 +44,7 @@ pub(crate) enum Answer {
     /// Rows, then [`Reply::Done`].
     Rows(Vec<Reply>),
     /// The same; there may be a million of these.
-    Bans(Vec<Ban>),
+    Bans(Vec<Listed>),
     /// Everything that happens from now on.
     Follow(broadcast::Receiver<Arc<Event>>),
 }
@@ -154,33 +152,26 @@ impl Client {
     /// Answers one request; `false` when nothing further is to be read.
     async fn on_line(&mut self, line: &[u8]) -> io::Result<bool> {
         match parse(line) {
-            Ok(Command::Import { name, prefixes, seconds, more: true }) => {
-                self.collect_import(name, prefixes, seconds).await
-            }
+            Ok(command) if command.has_more() => self.collect(command).await,
             Ok(command) => self.call(command).await,
             Err(why) => self.refuse(&why).await.map(|()| false),
         }
     }
 
-    /// A list comes in pieces; the loop sees it whole.
-    async fn collect_import(&mut self, name: String, mut all: Vec<IpNet>, seconds: Option<u64>) -> io::Result<bool> {
-        loop {
+    /// What is long comes in pieces; the loop sees it whole.
+    async fn collect(&mut self, mut whole: Command) -> io::Result<bool> {
+        while whole.has_more() {
             self.reply(&Reply::Continue).await?;
             let Some(line) = self.next_line().await? else { return Ok(false) };
-            match parse(&line) {
-                Ok(Command::Import { name: next, prefixes, more, .. }) if next == name => {
-                    all.extend(prefixes);
-                    if all.len() > MAX_IMPORT {
-                        let why = format!("a list may have {MAX_IMPORT} entries at most");
-                        return self.refuse(&why).await.map(|()| false);
-                    }
-                    if !more {
-                        return self.call(Command::Import { name, prefixes: all, seconds, more: false }).await;
-                    }
-                }
-                _ => return self.refuse("an import was begun and not finished").await.map(|()| false),
+            if !parse(&line).is_ok_and(|next| whole.join(next)) {
+                return self.refuse("an import was begun and not finished").await.map(|()| false);
+            }
+            if whole.entries() > MAX_IMPORT {
+                let why = format!("a list may have {MAX_IMPORT} entries at most");
+                return self.refuse(&why).await.map(|()| false);
             }
         }
+        self.call(whole).await
     }
 
     async fn call(&mut self, command: Command) -> io::Result<bool> {

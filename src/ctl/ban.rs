@@ -74,7 +74,7 @@ pub(super) fn parse_length(text: &str) -> Result<Length, String> {
     }
 }
 
-fn parse_reason(text: &str) -> Result<String, String> {
+pub(super) fn parse_reason(text: &str) -> Result<String, String> {
     if text.chars().count() > LONGEST_REASON {
         return Err(format!("it is longer than {LONGEST_REASON} characters"));
     }

@@ -5,11 +5,14 @@
 
 mod formats;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
+use crate::control::Listed;
+use crate::filters::Evidence;
 use crate::ledger::{Ban, Scope};
 use crate::time::{Timestamp, Until};
 
@@ -38,6 +41,9 @@ pub(super) struct Options {
     /// Only the bans of this family; iptables rules are of one family, ipv4 unless told otherwise
     #[arg(long, value_enum)]
     family: Option<Family>,
+    /// Also the bans whose evidence may be forged: anybody could have chosen their addresses
+    #[arg(long)]
+    forgeable: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,12 +72,20 @@ type Groups = BTreeMap<Scope, BTreeMap<IpNet, Until>>;
 
 pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error> {
     let mut connection = context.connect()?;
-    let bans = Bans::of(&mut connection, None)?;
+    let bans = Bans::of(&mut connection, None, false)?;
     let format = if context.globals.json { Format::Json } else { options.format };
     let family = options.family.or((format == Format::Iptables).then_some(Family::Ipv4));
+    let withheld = Cell::new(0);
+    let bans = bans.filter(|ban| {
+        let is_out = !options.forgeable && ban.as_ref().is_ok_and(|listed| listed.ban.evidence == Evidence::Forgeable);
+        withheld.set(withheld.get() + u64::from(is_out));
+        !is_out
+    });
     let is_wanted = |ban: &Ban| family.is_none_or(|family| family == Family::of(&ban.prefix));
     if format == Format::Json {
-        return print_json(bans, is_wanted, &mut context.out);
+        print_json(bans, is_wanted, &mut context.out)?;
+        say_withheld(withheld.get());
+        return Ok(());
     }
     let (groups, left_out) = collect(bans, is_wanted)?;
     let (out, now) = (&mut context.out, Timestamp::now());
@@ -85,24 +99,40 @@ pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error>
         let left_out = grouped(left_out);
         output::say(&format!("{left_out} IPv6 bans are left out; --family ipv6 prints them for ip6tables-restore."));
     }
+    say_withheld(withheld.get());
     Ok(())
 }
 
-fn print_json(bans: Bans<'_>, is_wanted: impl Fn(&Ban) -> bool, out: &mut Output) -> Result<(), Error> {
-    for ban in bans {
-        let ban = ban?;
-        if is_wanted(&ban) {
-            out.json(&JsonBan::from(ban))?;
+/// Evidence that may be forged stays on the machine that it was forged for.
+fn say_withheld(bans: u64) {
+    if bans > 0 {
+        let bans = output::counted(bans, "ban", "bans");
+        output::say(&format!("{bans} left out, as the addresses may be forged; --forgeable takes them in."));
+    }
+}
+
+fn print_json(
+    bans: impl Iterator<Item = Result<Listed, Error>>,
+    is_wanted: impl Fn(&Ban) -> bool,
+    out: &mut Output,
+) -> Result<(), Error> {
+    for listed in bans {
+        let listed = listed?;
+        if is_wanted(&listed.ban) {
+            out.json(&JsonBan::from(listed))?;
         }
     }
     Ok(())
 }
 
 /// The bans that are wanted, and how many are not.
-fn collect(bans: Bans<'_>, is_wanted: impl Fn(&Ban) -> bool) -> Result<(Groups, u64), Error> {
+fn collect(
+    bans: impl Iterator<Item = Result<Listed, Error>>,
+    is_wanted: impl Fn(&Ban) -> bool,
+) -> Result<(Groups, u64), Error> {
     let (mut groups, mut left_out) = (Groups::new(), 0);
-    for ban in bans {
-        let ban = ban?;
+    for listed in bans {
+        let ban = listed?.ban;
         if is_wanted(&ban) {
             let until = groups.entry(ban.scope).or_default().entry(ban.prefix).or_insert(ban.until);
             *until = ban.until.max(*until);

@@ -21,7 +21,7 @@ Examples:
   banctl history
   banctl history 192.0.2.0/24")]
 pub(super) struct Options {
-    /// Only bans of this address or within this network
+    /// Only bans that hit this address, or any within this network
     #[arg(value_name = "PREFIX", value_parser = target::parse)]
     prefix: Option<IpNet>,
 }

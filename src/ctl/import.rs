@@ -1,5 +1,8 @@
-//! `banctl import`: blocklist files become lists of the daemon. In: text that strangers wrote. A bad line is named
-//! and costs nothing else.
+//! `banctl import`: blocklist files become lists of the daemon, and the bans of fail2ban become bans of ours. In: text
+//! that strangers wrote. A bad line is named and costs nothing else.
+
+mod fail2ban;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -32,16 +35,23 @@ A file holds one address, network (192.0.2.0/24) or range
 of the same name, so that importing twice changes nothing. What is allowed is
 refused, entry by entry.
 
+With --from, the bans that fail2ban has made are taken over with their ends,
+and how often each address was banned before.
+
 Examples:
+  banctl import --from /var/lib/fail2ban/fail2ban.sqlite3
   banctl import --dry-run drop.txt
   banctl import --for 7d drop.txt edrop.txt
   curl -s https://example.org/drop.txt | banctl import --name drop -")]
 pub(super) struct Options {
     /// Blocklist files; - is standard input
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "from")]
     files: Vec<PathBuf>,
+    /// Database of fail2ban, in place of blocklist files
+    #[arg(long, value_name = "DATABASE", conflicts_with_all = ["files", "length", "name", "empty"])]
+    from: Option<PathBuf>,
     /// How long the list holds: 1h, 7d, or forever
-    #[arg(long = "for", value_name = "LENGTH", default_value = "forever", value_parser = ban::parse_length)]
+    #[arg(long = "for", id = "length", value_name = "LENGTH", default_value = "forever", value_parser = ban::parse_length)]
     length: Length,
     /// Say what would be imported, without the daemon
     #[arg(long)]
@@ -73,6 +83,9 @@ struct JsonImport<'a> {
 }
 
 pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error> {
+    if let Some(database) = &options.from {
+        return takeover::run(database, options.dry_run, context);
+    }
     let lists = read_all(options)?;
     // A download that failed leaves an empty file; it must not let everybody in again.
     if let Some((name, _)) = lists.iter().find(|(_, list)| list.prefixes.is_empty() && !options.empty) {

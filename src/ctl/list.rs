@@ -9,12 +9,13 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::control::client::{self, Answer, Connection};
-use crate::control::{Command, Reply};
+use crate::control::{Command, Listed, Reply};
 use crate::filters::Evidence;
+use crate::firewall::Count;
 use crate::ledger::Ban;
 use crate::time::{Timestamp, Until};
 
-use super::output;
+use super::output::{self, grouped};
 use super::table::{self, Column};
 use super::when::{Reader, brief};
 use super::{Context, Error, target};
@@ -30,11 +31,15 @@ as they come.
 
 Examples:
   banctl list --jail sshd
+  banctl list --counters
   banctl list --json | jq -r 'select(.count > 3).prefix'")]
 pub(super) struct Options {
     /// Only the bans of this jail; 'manual' and 'list:NAME' are jails, too
     #[arg(long, value_name = "JAIL")]
     jail: Option<String>,
+    /// Also how many packets and bytes each ban has dropped, as the kernel counts them
+    #[arg(long)]
+    counters: bool,
 }
 
 /// A ban as `--json` prints it.
@@ -47,12 +52,15 @@ pub(super) struct JsonBan {
     reason: Arc<str>,
     count: u32,
     evidence: Evidence,
+    /// `packets` and `bytes`, with `--counters`.
+    #[serde(flatten)]
+    dropped: Option<Count>,
 }
 
-impl From<Ban> for JsonBan {
-    fn from(ban: Ban) -> JsonBan {
+impl From<Listed> for JsonBan {
+    fn from(Listed { ban, dropped }: Listed) -> JsonBan {
         let Ban { prefix, jail, scope: _, since, until, reason, count, evidence } = ban;
-        JsonBan { prefix, jail, since, until, reason, count, evidence }
+        JsonBan { prefix, jail, since, until, reason, count, evidence, dropped }
     }
 }
 
@@ -60,13 +68,13 @@ impl From<Ban> for JsonBan {
 pub(super) struct Bans<'a>(Answer<'a>);
 
 impl Bans<'_> {
-    pub(super) fn of(connection: &mut Connection, jail: Option<String>) -> Result<Bans<'_>, Error> {
-        Ok(Bans(connection.ask(Command::List { jail })?))
+    pub(super) fn of(connection: &mut Connection, jail: Option<String>, counters: bool) -> Result<Bans<'_>, Error> {
+        Ok(Bans(connection.ask(Command::List { jail, counters })?))
     }
 }
 
 impl Iterator for Bans<'_> {
-    type Item = Result<Ban, Error>;
+    type Item = Result<Listed, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.0.next()? {
@@ -84,7 +92,7 @@ impl Iterator for Bans<'_> {
 
 pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error> {
     let mut connection = context.connect()?;
-    let mut bans = Bans::of(&mut connection, options.jail.clone())?;
+    let mut bans = Bans::of(&mut connection, options.jail.clone(), options.counters)?;
     if context.globals.json {
         return bans.try_for_each(|ban| Ok(context.out.json(&JsonBan::from(ban?))?));
     }
@@ -99,20 +107,26 @@ pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error>
     if first.len() > SORTED { print_stream(first, bans, context) } else { print_table(first, context) }
 }
 
-fn print_table(mut bans: Vec<Ban>, context: &mut Context) -> Result<(), Error> {
-    bans.sort_by_cached_key(|ban| (ban.until, ban.prefix, Arc::clone(&ban.jail)));
+fn print_table(mut bans: Vec<Listed>, context: &mut Context) -> Result<(), Error> {
+    bans.sort_by_cached_key(|Listed { ban, .. }| (ban.until, ban.prefix, Arc::clone(&ban.jail)));
     let reader = Reader::new(context.out.is_terminal());
+    let counted = bans.iter().any(|ban| ban.dropped.is_some());
     let rows: Vec<_> = bans.iter().map(|ban| cells(ban, &reader).to_vec()).collect();
-    table::print(&mut context.out, &columns(), &rows)?;
+    let columns = columns();
+    let shown = if counted { &columns[..] } else { &columns[..UNCOUNTED] };
+    table::print(&mut context.out, shown, &rows)?;
     if context.out.is_terminal() {
         context.out.flush()?;
-        let bans = output::counted(u64::try_from(rows.len()).unwrap_or(u64::MAX), "ban");
+        let bans = output::counted(u64::try_from(rows.len()).unwrap_or(u64::MAX), "ban", "bans");
         output::say(&format!("{bans}; times in {}", reader.zone()));
     }
     Ok(())
 }
 
-fn columns() -> [Column; 6] {
+/// Columns that are always there; those of the counters follow.
+const UNCOUNTED: usize = 6;
+
+fn columns() -> [Column; 8] {
     [
         Column::text("address"),
         Column::text("jail").shrinking(),
@@ -120,10 +134,17 @@ fn columns() -> [Column; 6] {
         Column::text("until"),
         Column::number("remaining"),
         Column::number("count").optional(),
+        Column::number("packets"),
+        Column::number("bytes").optional(),
     ]
 }
 
-fn cells(ban: &Ban, reader: &Reader) -> [String; 6] {
+fn cells(Listed { ban, dropped }: &Listed, reader: &Reader) -> [String; 8] {
+    let (packets, bytes) = match dropped {
+        None => Default::default(),
+        Some(Count { packets: 0, .. }) => ("never hit".to_owned(), String::new()),
+        Some(Count { packets, bytes }) => (grouped(*packets), grouped(*bytes)),
+    };
     [
         target::show(&ban.prefix),
         ban.jail.to_string(),
@@ -131,17 +152,22 @@ fn cells(ban: &Ban, reader: &Reader) -> [String; 6] {
         reader.show_end(ban.until),
         ban.until.remaining(reader.now).map_or_else(|| "forever".to_owned(), brief),
         ban.count.to_string(),
+        packets,
+        bytes,
     ]
 }
 
 /// Fixed widths, which fit all but long IPv6 networks and long names, so that nothing has to be known in advance.
-fn print_stream(first: Vec<Ban>, rest: Bans<'_>, context: &mut Context) -> Result<(), Error> {
+fn print_stream(first: Vec<Listed>, rest: Bans<'_>, context: &mut Context) -> Result<(), Error> {
     let reader = Reader::new(context.out.is_terminal());
     let when = if context.out.is_terminal() { 12 } else { 20 };
-    let line = |[address, jail, since, until, remaining, count]: [&str; 6]| {
-        format!("{address:<22}  {jail:<12}  {since:<when$}  {until:<when$}  {remaining:>9}  {count:>5}")
+    let counted = first.iter().any(|ban| ban.dropped.is_some());
+    let line = |[address, jail, since, until, remaining, count, packets, bytes]: [&str; 8]| {
+        let line = format!("{address:<22}  {jail:<12}  {since:<when$}  {until:<when$}  {remaining:>9}  {count:>5}");
+        if counted { format!("{line}  {packets:>13}  {bytes:>17}") } else { line }
     };
-    context.out.line(&line(["address", "jail", "since", "until", "remaining", "count"]))?;
+    let titles = ["address", "jail", "since", "until", "remaining", "count", "packets", "bytes"];
+    context.out.line(&line(titles))?;
     for ban in first.into_iter().map(Ok).chain(rest) {
         let cells = cells(&ban?, &reader);
         let cells = cells.each_ref().map(|cell| escape(cell));

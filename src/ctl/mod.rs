@@ -1,25 +1,35 @@
 //! `banctl`: one file per subcommand. In: the command line. Out: data on stdout, messages on stderr, an exit code.
-//! What it changes, the daemon changes; it never touches the ledger, the firewall or a log itself.
+//! What it changes, the daemon changes; it never touches the ledger, the firewall or a log itself. Only `rules` does:
+//! those of the host are the administrator's own, with or without a daemon. `selftest` has a network of its own.
 
+mod allow;
 mod ban;
 pub(crate) mod check;
 mod completions;
+mod convert;
+mod doctor;
 mod events;
 mod export;
 mod filters;
 mod history;
 mod import;
 mod list;
+mod metrics;
+mod near;
 mod output;
 mod reload;
 mod replay;
+mod rules;
 mod scan;
+mod selftest;
 mod settings;
+mod shapes;
 mod status;
 mod table;
 mod target;
 mod unban;
 mod when;
+mod why;
 
 use crate::text::escape;
 use std::fmt;
@@ -80,26 +90,40 @@ enum Action {
     Ban(ban::Options),
     /// Let banned addresses or networks in again
     Unban(unban::Options),
+    /// Say who is never banned, whatever the logs say
+    Allow(allow::Options),
     /// Show bans that have ended, the latest first
     History(history::Options),
+    /// Show why an address is banned, or why not
+    Why(why::Options),
     /// Show how the daemon, its jails and its sources are
     Status,
+    /// Print how the daemon is as metrics for Prometheus
+    Metrics,
     /// Ban everything that blocklist files name
     Import(import::Options),
+    /// Make a configuration of one of fail2ban
+    Convert(convert::Options),
     /// Print the bans in the format of another tool
     Export(export::Options),
     /// Check the configuration and the filters, and show every problem at once
     Check(CheckOptions),
-    /// Show the filters there are
-    Filters,
+    /// Show, try, measure and draft filters
+    Filters(filters::Options),
     /// Show which lines of log files are hits of which filter
     Scan(scan::Args),
     /// Show who would have been banned, had these logs been read live
     Replay(ReplayOptions),
+    /// Make the rules of this host from [host]: show, check, apply, lint
+    Rules(rules::Options),
     /// Make the daemon read its configuration again
     Reload,
     /// Follow what the daemon does, until interrupted
     Events,
+    /// Check all that bans depend on, and say what to do
+    Doctor,
+    /// Prove with packets, in a private network, that bans hold on this machine
+    Selftest(selftest::Options),
     /// Print the completions of banctl for a shell
     Completions(completions::Options),
 }
@@ -121,8 +145,12 @@ The windows, the policy and the jails are those of the configuration; nothing is
 
 Examples:
   banctl replay /var/log/auth.log
-  banctl replay --config ./banward.toml /var/log/auth.log.1 /var/log/auth.log")]
+  banctl replay --config ./banward.toml /var/log/auth.log.1 /var/log/auth.log
+  banctl replay --diff ./stricter.toml /var/log/auth.log")]
 pub(crate) struct ReplayOptions {
+    /// Show instead whose bans another configuration would change
+    #[arg(long, value_name = "OTHER")]
+    pub(crate) diff: Option<PathBuf>,
     /// Log files, oldest first; - is standard input
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
@@ -179,16 +207,23 @@ fn run(action: &Action, context: &mut Context) -> Result<(), Error> {
         Action::List(options) => list::run(options, context),
         Action::Ban(options) => ban::run(options, context),
         Action::Unban(options) => unban::run(options, context),
+        Action::Allow(options) => allow::run(options, context),
         Action::History(options) => history::run(options, context),
+        Action::Why(options) => why::run(options, context),
         Action::Status => status::run(context),
         Action::Import(options) => import::run(options, context),
+        Action::Convert(options) => convert::run(options, context),
         Action::Export(options) => export::run(options, context),
         Action::Check(options) => check(options, context),
-        Action::Filters => filters::run(context),
+        Action::Filters(options) => filters::run(options, context),
         Action::Scan(options) => scan(options, context),
         Action::Replay(options) => replay::run(options, context),
+        Action::Rules(options) => rules::run(options, context),
         Action::Reload => reload::run(context),
         Action::Events => events::run(context),
+        Action::Metrics => metrics::run(context),
+        Action::Doctor => doctor::run(context),
+        Action::Selftest(options) => selftest::run(options, context),
         Action::Completions(options) => completions::run(options, context),
     }
 }
@@ -246,6 +281,8 @@ impl Outcome {
 pub(crate) enum Error {
     Client(client::Error),
     Config(Vec<Problem>),
+    /// A filter that was asked for is wrong.
+    Filter(Vec<Problem>),
     /// Standard output.
     Output(io::Error),
     File(PathBuf, io::Error),
@@ -268,7 +305,7 @@ impl Error {
         }
         ExitCode::from(match self {
             Error::Client(reason) if reason.is_unreachable() => UNREACHABLE,
-            Error::Config(_) | Error::Unfit => CONFIGURATION,
+            Error::Config(_) | Error::Filter(_) | Error::Unfit => CONFIGURATION,
             Error::Scan(reason) => reason.exit_code(),
             _ => REFUSED,
         })
@@ -281,6 +318,10 @@ impl fmt::Display for Error {
             Error::Client(reason) => reason.fmt(f),
             Error::Config(problems) => {
                 f.write_str("the configuration cannot be used.")?;
+                problems.iter().try_for_each(|problem| write!(f, "\n{problem}"))
+            }
+            Error::Filter(problems) => {
+                f.write_str("the filter cannot be used.")?;
                 problems.iter().try_for_each(|problem| write!(f, "\n{problem}"))
             }
             Error::Output(reason) => write!(f, "standard output cannot be written: {reason}."),

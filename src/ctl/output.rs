@@ -3,7 +3,7 @@
 //! Text that an outsider may have written reaches neither of them with a character that a terminal would obey, or
 //! that would show in another place than it stands: it is escaped here, in tables, messages and JSON alike.
 
-use crate::text::{escape, is_plain, numbered};
+use crate::text::{escape, is_plain};
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use serde::Serialize;
@@ -43,9 +43,7 @@ impl Output {
 
     /// One object on one line.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
-        let mut serializer = serde_json::Serializer::with_formatter(&mut self.writer, PlainJson);
-        value.serialize(&mut serializer)?;
-        self.writer.write_all(b"\n")
+        json_line(&mut self.writer, value)
     }
 
     /// Columns of the terminal; `None` when stdout is not one.
@@ -99,6 +97,13 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         self.writer.flush()
     }
+}
+
+/// One object on one line, its text escaped.
+pub(crate) fn json_line(writer: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *writer, PlainJson);
+    value.serialize(&mut serializer)?;
+    writer.write_all(b"\n")
 }
 
 #[derive(Clone, Copy)]
@@ -169,8 +174,8 @@ pub(crate) fn grouped(number: u64) -> String {
 }
 
 /// `1 entry`, `21,012 entries`.
-pub(crate) fn counted(number: u64, noun: &str) -> String {
-    format!("{} {}", grouped(number), numbered(number, noun))
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
 #[cfg(test)]

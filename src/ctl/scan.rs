@@ -7,19 +7,22 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::near::Near;
 use super::output::counted;
 use crate::config::problem::Problems;
-use crate::filters::{Clock, Evidence, Filter, Filters, Finding, Matcher, Memory, Mode, Offender};
+use crate::filters::{Clock, Effect, Evidence, Filter, Filters, Finding, Matcher, Memory, Mode, Offender};
 use crate::time::Timestamp;
 
 /// What is looked at, and by which filters.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Each file is read by itself; nothing carries over to the next. No hits is no error.
+Lines that look like failures and match nothing are shown behind the hits, as messages.
 
 Examples:
   banctl scan --filter sshd /var/log/auth.log
-  journalctl -o short-iso | banctl scan --all -")]
+  journalctl -o short-iso | banctl scan --all -
+  banctl scan --filter vsftpd --near /var/log/vsftpd.log")]
 pub(crate) struct Args {
     /// Filter to try; may be given several times
     #[arg(long, value_name = "NAME", required_unless_present = "all", conflicts_with = "all", value_delimiter = ',')]
@@ -30,6 +33,9 @@ pub(crate) struct Args {
     /// Folder of filters, instead of those that the configuration names
     #[arg(long, value_name = "DIR")]
     filters: Option<PathBuf>,
+    /// Show every shape of line that looks like a failure and matches nothing; with --json too, behind the hits
+    #[arg(long)]
+    near: bool,
     /// Log files; - is standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
@@ -115,6 +121,8 @@ struct Totals {
     lines: u64,
     hits: u64,
     cut: u64,
+    /// `None` where nobody wants to see it.
+    near: Option<Near>,
 }
 
 /// Scans the files, each by itself, at the strictest mode of each filter. A closed pipe ends it silently.
@@ -140,8 +148,9 @@ fn scan(
     err: &mut impl Write,
 ) -> Result<(), ScanError> {
     let filters = chosen(args, filter_dirs, err)?;
+    let near = (args.near || !json).then(|| Near::new(&filters, args.all));
     let scan = Scan { matcher: Matcher::new(filters.clone()), filters, clock: clock(), json };
-    let (mut totals, mut unreadable) = (Totals::default(), 0);
+    let (mut totals, mut unreadable) = (Totals { near, ..Totals::default() }, 0);
     for path in &args.files {
         let outcome = if path == Path::new("-") {
             scan.log(&mut io::stdin().lock(), "-", out, &mut totals)
@@ -154,11 +163,18 @@ fn scan(
         }
     }
     if !json {
-        let Totals { lines, hits, cut } = totals;
+        // What follows are messages; they come behind the hits where both go to a terminal.
+        out.flush()?;
+        let Totals { lines, hits, cut, .. } = totals;
         let cut = if cut == 0 { String::new() } else { format!(", {cut} longer than 16 KiB and cut") };
-        let files = counted(args.files.len() as u64, "file");
-        let (hits, lines) = (counted(hits, "hit"), counted(lines, "line"));
+        let files = counted(args.files.len() as u64, "file", "files");
+        let (hits, lines) = (counted(hits, "hit", "hits"), counted(lines, "line", "lines"));
         writeln!(err, "{hits} in {lines} of {files}{cut}")?;
+    }
+    match totals.near {
+        Some(near) if json => near.write(out)?,
+        Some(near) => near.say(args.near, err)?,
+        None => {}
     }
     if unreadable > 0 { Err(ScanError::Unreadable { files: unreadable }) } else { Ok(()) }
 }
@@ -187,7 +203,7 @@ fn chosen(args: &Args, filter_dirs: &[PathBuf], err: &mut impl Write) -> Result<
     args.filter.iter().map(get).collect()
 }
 
-fn clock() -> Clock {
+pub(super) fn clock() -> Clock {
     Clock { now: Timestamp::now(), zone: jiff::tz::TimeZone::system() }
 }
 
@@ -239,13 +255,28 @@ impl Scan {
         totals: &mut Totals,
     ) -> Result<u64, ScanError> {
         let mut found = Vec::new();
-        self.matcher.search(block, &self.clock, memory, &mut |offset, finding| found.push((offset, finding)));
+        self.matcher.search(block, &self.clock, memory, &mut |offset, finding| {
+            if finding.effect != Effect::Forgive {
+                found.push((offset, finding));
+            }
+        });
         let (mut line, mut counted) = (first, 0);
         for (offset, finding) in &found {
             line += newlines(block.get(counted..*offset));
             counted = *offset;
             totals.hits += 1;
             self.show(file, line, finding, out)?;
+        }
+        if let Some(near) = &mut totals.near {
+            let mut hits = found.iter().map(|(offset, _)| *offset).peekable();
+            for (number, (offset, text)) in (first..).zip(lines(block)) {
+                while hits.peek().is_some_and(|hit| *hit < offset) {
+                    hits.next();
+                }
+                if hits.peek() != Some(&offset) {
+                    near.look(text, file, number);
+                }
+            }
         }
         let rest = newlines(block.get(counted..));
         Ok(line - first + rest + u64::from(!block.ends_with(b"\n")))
@@ -274,12 +305,22 @@ impl Scan {
     }
 }
 
+/// The lines of a block, each with its offset.
+pub(super) fn lines(block: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut at = 0;
+    block.split_inclusive(|byte| *byte == b'\n').map(move |line| {
+        let offset = at;
+        at += line.len();
+        (offset, line)
+    })
+}
+
 fn newlines(text: Option<&[u8]>) -> u64 {
     memchr::memchr_iter(b'\n', text.unwrap_or_default()).count() as u64
 }
 
 /// Adds whole lines to the block until it is full or the log ends; returns how many had to be cut.
-fn fill(log: &mut impl BufRead, block: &mut Vec<u8>) -> io::Result<u64> {
+pub(super) fn fill(log: &mut impl BufRead, block: &mut Vec<u8>) -> io::Result<u64> {
     let mut cut = 0;
     while block.len() < BLOCK {
         let read = log.by_ref().take(LONGEST_LINE as u64).read_until(b'\n', block)?;
@@ -305,6 +346,10 @@ programs = ["d"]
 [[pattern]]
 name = "no"
 regex = '^no (?<user>.*) from <ADDR>$'
+[[pattern]]
+name = "yes"
+regex = '^yes (?<user>.*) from <ADDR>$'
+forgive = true
 "#;
 
     fn scan(arguments: &[&str], log: &[u8]) -> (String, String, Option<u8>) {
@@ -329,10 +374,14 @@ regex = '^no (?<user>.*) from <ADDR>$'
 
     #[test]
     fn a_hit_is_shown_with_its_file_line_filter_and_pattern() {
-        let log = b"2026-11-20T01:30:00Z h d: yes\n2026-11-20T01:30:00Z h d: no a\x07 from 192.0.2.9\n\n";
+        let log =
+            b"2026-11-20T01:30:00Z h d: yes a from 192.0.2.9\n2026-11-20T01:30:00Z h d: no a\x07 from 192.0.2.9\n\n";
         let (out, err, code) = scan(&["--all"], log);
         assert_eq!(out, "/log:2  192.0.2.9        d/no  2026-11-20T01:30:00Z  user=a\\u{7}\n");
-        assert_eq!((err.as_str(), code), ("1 hit in 3 lines of 1 file\n", None));
+        let near = "1 line looks like this service and matches nothing; here is its shape:\n       \
+                    1  d: yes a from <ADDR>\n          /log:1: 2026-11-20T01:30:00Z h d: yes a from 192.0.2.9\n";
+        assert!(err.starts_with("1 hit in 3 lines of 1 file\n") && err.contains(near), "{err}");
+        assert_eq!(code, None);
     }
 
     #[test]
@@ -356,6 +405,32 @@ regex = '^no (?<user>.*) from <ADDR>$'
         let (out, err, _) = scan(&["--all"], &log);
         assert!(out.starts_with("/log:2  192.0.2.9 "), "{out}");
         assert_eq!(err, "1 hit in 2 lines of 1 file, 1 longer than 16 KiB and cut\n");
+    }
+
+    #[test]
+    fn near_misses_are_messages_and_objects_only_when_asked_for() {
+        let log = b"2026-11-20T01:30:00Z h d: no a from 192.0.2.9\n2026-11-20T01:30:00Z h d: hey \x1b[2J 192.0.2.1\n\
+                    2026-11-20T01:30:00Z h d: hey \x1b[2J 192.0.2.2\n2026-11-20T01:30:00Z h x: failed \x7f 192.0.2.3\n";
+        let (out, err, _) = scan(&["--filter", "d"], log);
+        assert_eq!(out.lines().count(), 1, "{out}");
+        let said = "1 hit in 4 lines of 1 file\n2 lines look like this service and match nothing; here is their shape:\n       \
+                    2  d: hey \\u{1b}[2J <ADDR>\n          /log:2: 2026-11-20T01:30:00Z h d: hey \\u{1b}[2J 192.0.2.1\n";
+        assert!(err.starts_with(said), "{err}");
+        let (out, err, _) = scan(&["--filter", "d", "--json"], log);
+        assert_eq!((out.lines().count(), err.as_str()), (1, ""), "{out}");
+        let (out, _, _) = scan(&["--all", "--json", "--near"], log);
+        let near: Vec<&str> = out.lines().skip(1).collect();
+        let failed = r#"{"count":1,"shape":"x: failed \u007f <ADDR>","program":"x","file":"/log","line":4,"#;
+        assert!(near.len() == 2 && near[0].starts_with(failed), "{out}");
+    }
+
+    #[test]
+    fn what_sounds_like_a_success_is_not_near() {
+        let log =
+            b"2026-11-20T01:30:00Z h d: accepted a from 192.0.2.9\n2026-11-20T01:30:00Z h d: failed, no address\n";
+        let (out, err, _) = scan(&["--all", "--near"], log);
+        let said = "0 hits in 2 lines of 1 file\nno other line looks like this service\n";
+        assert_eq!((out.as_str(), err.as_str()), ("", said));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! A configuration with mistakes in other places does not keep an administrator from talking to the daemon.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 use super::{Error, Globals};
 use crate::config::problem::{Problem, Problems};
 use crate::config::{Config, DEFAULT_PATH};
+use crate::time::Length;
 
 /// `--socket`, else `daemon.socket` of the configuration.
 pub(super) fn socket(globals: &Globals) -> Result<PathBuf, Error> {
@@ -35,6 +37,19 @@ pub(super) fn allowed(globals: &Globals) -> Result<Vec<IpNet>, Error> {
     Ok(read(&globals.config)?.allow.networks)
 }
 
+/// How long the first ban of each jail is.
+pub(super) fn lengths(globals: &Globals) -> Result<BTreeMap<String, Length>, Error> {
+    Ok(read(&globals.config)?.jails.into_iter().map(|jail| (jail.name, jail.ban.time)).collect())
+}
+
+/// The configuration without a mistake in it, for what changes the firewall by it.
+pub(super) fn flawless(globals: &Globals) -> Result<Config, Error> {
+    let problems = Problems::default();
+    let config = Config::load(&globals.config, &problems);
+    let errors: Vec<Problem> = problems.into_sorted().into_iter().filter(Problem::is_error).collect();
+    config.filter(|_| errors.is_empty()).ok_or(Error::Config(errors))
+}
+
 /// The folders of filters.
 pub(super) fn filters(globals: &Globals) -> Result<Vec<PathBuf>, Error> {
     Ok(read(&globals.config)?.daemon.filters)
@@ -52,6 +67,11 @@ fn read(path: &Path) -> Result<Config, Error> {
         None if path == Path::new(DEFAULT_PATH) => Ok(Config::built_in()),
         None => Err(Error::Config(problems.into_sorted())),
     }
+}
+
+/// The same, where a configuration that cannot be read at all is no failure.
+pub(super) fn readable(globals: &Globals) -> Option<Config> {
+    read(&globals.config).ok()
 }
 
 fn is_readable(path: &Path) -> bool {

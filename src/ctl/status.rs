@@ -4,7 +4,7 @@ use crate::text::escape;
 use std::time::Duration;
 
 use crate::control::client;
-use crate::control::{Command, Health, JailStatus, ListStatus, Reply, SourceStatus, Status};
+use crate::control::{Command, Health, JailStatus, ListStatus, Missing, Reply, SourceStatus, Status};
 
 use super::output::{Output, Style, counted, grouped};
 use super::table::{self, Column};
@@ -26,7 +26,9 @@ fn print(status: &Status, out: &mut Output) -> Result<(), Error> {
     print_head(status, &reader, out)?;
     if !status.jails.is_empty() {
         out.line("")?;
-        table::print(out, &JAILS, &status.jails.iter().map(jail_cells).collect::<Vec<_>>())?;
+        let counted = status.jails.iter().any(|jail| jail.dropped.is_some());
+        let columns = if counted { &JAILS[..] } else { &JAILS[..UNCOUNTED] };
+        table::print(out, columns, &status.jails.iter().map(jail_cells).collect::<Vec<_>>())?;
     }
     if !status.sources.is_empty() {
         out.line("")?;
@@ -35,6 +37,10 @@ fn print(status: &Status, out: &mut Output) -> Result<(), Error> {
             &SOURCES,
             &status.sources.iter().map(|source| source_cells(source, &reader)).collect::<Vec<_>>(),
         )?;
+    }
+    for SourceStatus { log, suppressed, .. } in &status.sources {
+        let Some(missing) = suppressed else { continue };
+        out.line(&escape(&left_out(log, missing, &reader)))?;
     }
     if !status.lists.is_empty() {
         out.line("")?;
@@ -53,7 +59,7 @@ fn print_head(status: &Status, reader: &Reader, out: &mut Output) -> Result<(), 
     };
     let up = brief(reader.now.since(status.started));
     let listed = if status.listed == 0 { String::new() } else { format!(", and {} on lists", grouped(status.listed)) };
-    let held = counted(status.installed, "entry");
+    let held = counted(status.installed, "entry", "entries");
     let bans = format!("{} now{listed}; {held} in the kernel", grouped(status.bans));
     out.line(&format!("{}, {meaning}", out.styled(style, word)))?;
     out.line("")?;
@@ -78,7 +84,7 @@ fn backend(status: &Status) -> String {
 }
 
 /// What counts since the start comes first, what is so now comes last.
-const JAILS: [Column; 8] = [
+const JAILS: [Column; 10] = [
     Column::text("jail").shrinking(),
     Column::text("filter").optional(),
     Column::number("hits").optional(),
@@ -87,12 +93,21 @@ const JAILS: [Column; 8] = [
     Column::number("bans"),
     Column::number("banned now"),
     Column::number("tracked now").optional(),
+    Column::number("packets").optional(),
+    Column::number("never hit").optional(),
 ];
 
+/// Columns of [`JAILS`] before those that the kernel counts.
+const UNCOUNTED: usize = 8;
+
 fn jail_cells(status: &JailStatus) -> Vec<String> {
-    let JailStatus { jail, filter, hits, offences, bans, banned_now, ignored, tracked, evicted: _ } = status;
+    let JailStatus { jail, filter, hits, offences, bans, banned_now, ignored, tracked, evicted: _, dropped } = status;
     let numbers = [*hits, *offences, *ignored, *bans, *banned_now, *tracked].map(grouped);
-    [jail.clone(), filter.clone()].into_iter().chain(numbers).collect()
+    let counted = match dropped {
+        Some(dropped) => [dropped.count.packets, dropped.never_hit].map(grouped),
+        None => Default::default(),
+    };
+    [jail.clone(), filter.clone()].into_iter().chain(numbers).chain(counted).collect()
 }
 
 const SOURCES: [Column; 6] = [
@@ -105,7 +120,7 @@ const SOURCES: [Column; 6] = [
 ];
 
 fn source_cells(status: &SourceStatus, reader: &Reader) -> Vec<String> {
-    let SourceStatus { log, lines, bytes: _, hits, lost, cut, latest, live, trouble } = status;
+    let SourceStatus { log, lines, bytes: _, hits, lost, suppressed: _, cut, latest, live, trouble } = status;
     let lag = latest.map_or_else(|| "none yet".to_owned(), |time| ago(reader.now.since(time)));
     let last = match trouble {
         Some(trouble) => trouble.clone(),
@@ -114,6 +129,13 @@ fn source_cells(status: &SourceStatus, reader: &Reader) -> Vec<String> {
     };
     let numbers = [*lines, *hits, *lost, *cut].map(grouped);
     [log.clone()].into_iter().chain(numbers).chain([last]).collect()
+}
+
+/// Counts that are samples say so.
+pub(super) fn left_out(log: &str, missing: &Missing, reader: &Reader) -> String {
+    let Missing { lines, by, time } = missing;
+    let lines = if *lines == 0 { "some lines".to_owned() } else { counted(*lines, "line", "lines") };
+    format!("{log}: {lines} left out by {by}, last at {}; its counts are too low", reader.show_seconds(*time))
 }
 
 fn ago(lag: Duration) -> String {

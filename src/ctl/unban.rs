@@ -16,7 +16,7 @@ When banctl returns, packets pass again, also after a crash.
 
 Examples:
   banctl unban 192.0.2.9
-  banctl unban 192.0.2.9 --allow 1h     no log can ban it again for an hour
+  banctl unban 192.0.2.9 --allow 1h     and allow it for an hour
   banctl unban --all")]
 pub(super) struct Options {
     /// Address or network that is banned
@@ -25,7 +25,7 @@ pub(super) struct Options {
     /// Every ban there is
     #[arg(long)]
     all: bool,
-    /// How long no log can ban these again: 10m, 1h, 7d
+    /// How long these are allowed, as by 'banctl allow add': 10m, 1h, 7d
     #[arg(long, value_name = "LENGTH", value_parser = parse_allowance)]
     allow: Option<Duration>,
 }
@@ -50,6 +50,6 @@ pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error>
 fn parse_allowance(text: &str) -> Result<Duration, String> {
     match ban::parse_length(text)? {
         Length::For(length) => Ok(length),
-        Length::Forever => Err("for ever is what allow.networks in the configuration is for".to_owned()),
+        Length::Forever => Err("for ever is what 'banctl allow add' is for".to_owned()),
     }
 }

@@ -7,16 +7,19 @@ use tokio::sync::oneshot;
 
 use super::guard::Guard;
 use crate::control::server::{Answer, Call, Peer};
-use crate::control::{Command, Reply};
-use crate::ledger::{Ended, List};
+use crate::control::{Allowed, Command, Granted, Listed, Origin, Reply};
+use crate::ledger::{Ban, Ended, List};
 use crate::pipeline::Outcome;
 use crate::pipeline::event::Shown;
-use crate::text::plural;
-use crate::time::{Length, Timestamp, Until};
+use crate::policy::allowlist::Why;
+use crate::policy::grant::Grant;
+use crate::policy::prefix::overlap;
+use crate::text::{escape, plural};
+use crate::time::{Length, Timestamp, Until, format_duration};
 
 /// How long an acknowledgement is waited for before the client is told that it is still open.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Longest reason that is kept, in characters.
+/// Longest reason or comment that is kept, in characters.
 const MAX_REASON: usize = 200;
 
 type Ack = oneshot::Receiver<Result<(), String>>;
@@ -25,8 +28,13 @@ impl Guard {
     pub(super) async fn on_call(&mut self, call: Call) {
         let Call { command, peer, answer } = call;
         match command {
-            Command::List { jail } => reply(answer, self.list(jail.as_deref())),
-            Command::Status => reply(answer, Answer::Reply(Reply::Status(Box::new(self.status())))),
+            Command::List { jail, counters: false } => {
+                let listed = |ban| Listed { ban, dropped: None };
+                reply(answer, Answer::Bans(self.list(jail.as_deref()).map(listed).collect()));
+            }
+            Command::List { jail, counters: true } => self.count_bans(self.list(jail.as_deref()).collect(), answer),
+            Command::Status => self.count_status(self.status(), answer),
+            Command::Why { prefix } => self.why(prefix.trunc(), answer),
             Command::History { prefix } => reply(answer, self.history(prefix.as_ref())),
             Command::Events => reply(answer, Answer::Follow(self.chronicle.follow())),
             Command::Reload => {
@@ -43,47 +51,98 @@ impl Guard {
             }
             Command::Unban { prefixes, all, allow } => {
                 audit(peer, &if all { "unban --all".to_owned() } else { format!("unban {}", shown(&prefixes)) });
-                let result = self.unban(&prefixes, all, allow);
+                let grant = allow.map(|seconds| grant(peer, Some(seconds), "unbanned"));
+                let result = self.unban(&prefixes, all, grant.as_ref());
                 self.conclude(result, answer);
             }
+            Command::Allow { prefix, seconds, comment } => {
+                audit(peer, &format!("allow {}", Shown(prefix)));
+                let result = self.allow(prefix.trunc(), &grant(peer, seconds, &comment));
+                self.conclude(result, answer);
+            }
+            Command::Disallow { prefix } => {
+                audit(peer, &format!("no longer allow {}", Shown(prefix)));
+                let result = self.pipeline.revoke(prefix.trunc(), Timestamp::now());
+                let message = format!("{} is no longer allowed by hand", Shown(prefix));
+                self.conclude(result.map(|()| (Outcome::default(), message, Vec::new())), answer);
+            }
+            Command::Allowed => reply(answer, self.allowed()),
             Command::Import { name, prefixes, seconds, .. } => {
                 audit(peer, &format!("import list '{name}' with {} prefixes", prefixes.len()));
                 let result = self.import(&name, prefixes, seconds);
                 self.conclude(result, answer);
             }
+            Command::TakeOver { from, bans, .. } => {
+                let from: String = from.chars().take(MAX_REASON).collect();
+                audit(peer, &format!("take over {} of {}", plural(bans.len() as u64, "ban"), escape(&from)));
+                let (outcome, taken) = self.pipeline.take_over(bans, &from, Timestamp::now());
+                self.conclude(Ok((outcome, taken.summary(), taken.refused)), answer);
+            }
         }
     }
 
-    fn list(&self, jail: Option<&str>) -> Answer {
-        let wanted = |name: &str| jail.is_none_or(|jail| jail == name);
-        let bans = self.pipeline.ledger.bans().filter(|ban| wanted(&ban.jail)).cloned();
-        let listed = self.pipeline.ledger.lists().flat_map(List::bans).filter(|ban| wanted(&ban.jail));
-        Answer::Bans(bans.chain(listed).collect())
+    fn list(&self, jail: Option<&str>) -> impl Iterator<Item = Ban> {
+        let wanted = move |name: &str| jail.is_none_or(|jail| jail == name);
+        let bans = self.pipeline.ledger.bans().filter(move |ban| wanted(&ban.jail)).cloned();
+        bans.chain(self.pipeline.ledger.lists().flat_map(List::bans).filter(move |ban| wanted(&ban.jail)))
     }
 
-    /// Ended bans of a prefix and of what lies within it.
+    /// Ended bans of a prefix, of what lies within it, and of what it lies within: an address of IPv6 is banned by its
+    /// network.
     fn history(&self, prefix: Option<&IpNet>) -> Answer {
-        let wanted = |ended: &&Ended| prefix.is_none_or(|prefix| prefix.contains(&ended.ban.prefix));
+        let wanted = |ended: &&Ended| prefix.is_none_or(|prefix| overlap(*prefix, ended.ban.prefix));
         Answer::Rows(self.pipeline.ledger.ended().filter(wanted).cloned().map(Reply::Ended).collect())
     }
 
-    fn unban(&mut self, prefixes: &[IpNet], all: bool, allow: Option<u64>) -> Result<Done, String> {
+    fn unban(&mut self, prefixes: &[IpNet], all: bool, grant: Option<&Grant>) -> Result<Done, String> {
         let now = Timestamp::now();
-        if all {
-            let outcome = self.pipeline.unban_all(now);
-            let message = format!("ended {}", plural(outcome.events.len() as u64, "ban"));
-            return Ok((outcome, message, Vec::new()));
-        }
-        let grace = allow.map(Duration::from_secs);
-        let outcome = self.pipeline.unban(prefixes, grace, now)?;
-        let message = match grace {
-            Some(grace) => {
-                let grace = crate::time::format_duration(grace);
-                format!("unbanned {}; no log can ban it for {grace}", shown(prefixes))
-            }
-            None => format!("unbanned {}", shown(prefixes)),
+        let (outcome, done) = if all {
+            let outcome = self.pipeline.unban_all(grant, now)?;
+            let ended = plural(outcome.events.len() as u64, "ban");
+            (outcome, format!("ended {ended}"))
+        } else {
+            (self.pipeline.unban(prefixes, grant, now)?, format!("unbanned {}", shown(prefixes)))
+        };
+        let message = match grant.and_then(|grant| grant.until.remaining(now)) {
+            Some(length) => format!("{done}; not to be banned for {}", format_duration(length)),
+            None => done,
         };
         Ok((outcome, message, Vec::new()))
+    }
+
+    fn allow(&mut self, prefix: IpNet, grant: &Grant) -> Result<Done, String> {
+        let outcome = self.pipeline.grant(prefix, grant, grant.since)?;
+        // An earlier grant may last longer than this one.
+        let grants = &mut self.pipeline.ledger.grants();
+        let until = grants.find(|(granted, _)| **granted == prefix).map_or(grant.until, |(_, grant)| grant.until);
+        let length = match until.remaining(grant.since) {
+            Some(length) => format!("for {}", format_duration(length)),
+            None => "for ever".to_owned(),
+        };
+        let lifted = match outcome.events.len() {
+            0 => String::new(),
+            lifted => format!("; lifted {}", plural(lifted as u64, "ban")),
+        };
+        Ok((outcome, format!("allowed {} {length}{lifted}", Shown(prefix)), Vec::new()))
+    }
+
+    /// Everything that is never banned: as configured, as protected, as allowed by hand.
+    fn allowed(&self) -> Answer {
+        let now = Timestamp::now();
+        let standing = self.pipeline.allowlist.without_grants().map(|allowed| {
+            let (origin, kind) = match allowed.why {
+                Why::Protected(kind) => (Origin::Protected, Some(kind.word().to_owned())),
+                Why::Given | Why::Granted(_) => (Origin::Config, None),
+            };
+            Allowed { prefix: allowed.network, origin, kind, grant: None }
+        });
+        let grants = self.pipeline.ledger.grants().filter(|(_, grant)| !grant.until.is_over(now));
+        let granted = grants.map(|(prefix, grant)| {
+            let Grant { since, until, by, comment } = grant.clone();
+            let grant = Some(Granted { since, until, by, comment });
+            Allowed { prefix: *prefix, origin: Origin::Hand, kind: None, grant }
+        });
+        Answer::Rows(standing.chain(granted).map(Reply::Allowed).collect())
     }
 
     fn import(&mut self, name: &str, prefixes: Vec<IpNet>, seconds: Option<u64>) -> Result<Done, String> {
@@ -103,7 +162,7 @@ impl Guard {
             Ok(done) => done,
             Err(message) => return reply(answer, Answer::Reply(Reply::Refused { message })),
         };
-        let Outcome { changes, events } = outcome;
+        let Outcome { changes, events, .. } = outcome;
         let (in_kernel, kernel) = oneshot::channel();
         let (on_disk, disk) = oneshot::channel();
         self.send(changes, Some(in_kernel));
@@ -133,7 +192,7 @@ async fn outcome_of(ack: Ack) -> Result<(), String> {
     ack.await.unwrap_or_else(|_| Err("the daemon is stopping".to_owned()))
 }
 
-fn reply(answer: oneshot::Sender<Answer>, with: Answer) {
+pub(super) fn reply(answer: oneshot::Sender<Answer>, with: Answer) {
     // A client that went away does not want its answer any more.
     let _gone = answer.send(with);
 }
@@ -141,6 +200,14 @@ fn reply(answer: oneshot::Sender<Answer>, with: Answer) {
 /// Who changed something stands in the log.
 fn audit(peer: Peer, what: &str) {
     log::info!("asked by uid={} pid={}: {what}", peer.uid, peer.pid);
+}
+
+/// What this person allows from now on, for so many seconds or for ever.
+fn grant(peer: Peer, seconds: Option<u64>, comment: &str) -> Grant {
+    let since = Timestamp::now();
+    let until = seconds.map_or(Until::Forever, |seconds| Until::At(since + Duration::from_secs(seconds)));
+    let comment: String = comment.chars().take(MAX_REASON).collect();
+    Grant { since, until, by: Some(peer.uid), comment: comment.into() }
 }
 
 fn shown(prefixes: &[IpNet]) -> String {

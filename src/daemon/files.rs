@@ -89,7 +89,9 @@ impl Guard {
     /// Has the blocklist file follow the ledger.
     pub(super) fn write_blocklist(&mut self) {
         if let Some(blocklist) = &self.blocklist {
-            blocklist.show(self.pipeline.ledger.bans().cloned().collect());
+            let all = self.config.blocklist.forgeable;
+            let bans = self.pipeline.ledger.bans().filter(|ban| all || ban.evidence == Evidence::Proven);
+            blocklist.show(bans.cloned().collect());
         }
     }
 }
@@ -112,7 +114,7 @@ pub(super) fn known_bans(path: &Path, now: Timestamp) -> Vec<Ban> {
 }
 
 fn bans_of(line: Line) -> Vec<Ban> {
-    let Some(Known { jail, since, until, scope }) = line.known else { return Vec::new() };
+    let Some(Known { jail, since, until, scope, evidence }) = line.known else { return Vec::new() };
     let ban = |prefix| Ban {
         prefix,
         jail: jail.clone(),
@@ -121,7 +123,7 @@ fn bans_of(line: Line) -> Vec<Ban> {
         until,
         reason: "read back from the blocklist file after the ledger was damaged".into(),
         count: 1,
-        evidence: Evidence::Proven,
+        evidence,
     };
     line.prefixes.into_iter().map(ban).collect()
 }

@@ -15,7 +15,9 @@ use super::folders::Folders;
 use super::remains::Remains;
 use crate::config::Config;
 use crate::control::server::Call;
+use crate::filters::Suppressed;
 use crate::firewall::blocklist::{Blocklist, Watch};
+use crate::firewall::handshakes::{self, Handshakes};
 use crate::firewall::{self, Task};
 use crate::ledger::Change;
 use crate::pipeline::event::{Event as Happening, Kind};
@@ -44,6 +46,7 @@ enum Event {
     Firewall(firewall::Report),
     Call(Call),
     Protected(Probed),
+    Handshake(handshakes::Report),
     /// Something happened in the folder of a file that people edit.
     Files,
     Deadline,
@@ -60,6 +63,8 @@ pub(super) struct Guard {
     pub(super) sources: Vec<SourceState>,
     pub(super) firewall: Task,
     pub(super) kernel: Kernel,
+    /// Where the configuration has the kernel asked about forgeable evidence.
+    pub(super) handshakes: Option<Handshakes>,
     pub(super) remains: Remains,
     pub(super) blocklist: Option<Blocklist>,
     pub(super) watches: Vec<Watch>,
@@ -84,6 +89,8 @@ pub(super) struct Channels {
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) protected: mpsc::Receiver<Probed>,
     pub(super) prober: mpsc::Sender<Probed>,
+    pub(super) handshakes: mpsc::Receiver<handshakes::Report>,
+    pub(super) shaker: mpsc::Sender<handshakes::Report>,
     pub(super) hangup: Signal,
     pub(super) terminate: Signal,
     pub(super) interrupt: Signal,
@@ -126,6 +133,9 @@ pub(super) struct LogState {
     pub(super) bytes: u64,
     pub(super) hits: u64,
     pub(super) lost: u64,
+    /// What the log says is missing from it, and when that was last told.
+    pub(super) suppressed: Option<Suppressed>,
+    pub(super) told_suppressed: Option<Timestamp>,
     pub(super) latest: Option<Timestamp>,
 }
 
@@ -150,6 +160,7 @@ impl Guard {
                 Event::Firewall(report) => self.on_firewall(report),
                 Event::Call(call) => self.on_call(call).await,
                 Event::Protected(protected) => self.on_protected(protected),
+                Event::Handshake(report) => self.on_handshake(report),
                 Event::Files => self.look_at_files(Timestamp::now()),
                 Event::Deadline => self.on_deadline().await,
                 Event::Reload => self.on_hangup().await,
@@ -168,6 +179,7 @@ impl Guard {
             _ = channels.hangup.recv() => Event::Reload,
             Some(report) = channels.firewall.recv() => Event::Firewall(report),
             Some(protected) = channels.protected.recv() => Event::Protected(protected),
+            Some(report) = channels.handshakes.recv() => Event::Handshake(report),
             () = self.folders.changed() => Event::Files,
             () = tokio::time::sleep_until(deadline) => Event::Deadline,
             Some(call) = channels.calls.recv() => Event::Call(call),
@@ -193,9 +205,7 @@ impl Guard {
         let mut outcome = self.on_report(first, now);
         for _ in 1..REPORTS_AT_ONCE {
             let Ok(report) = self.channels.reports.try_recv() else { break };
-            let next = self.on_report(report, now);
-            outcome.changes.extend(next.changes);
-            outcome.events.extend(next.events);
+            outcome.append(self.on_report(report, now));
         }
         let banned = outcome.events.iter().any(|event| event.kind == Kind::Banned);
         if outcome.changes.is_empty() {
@@ -221,6 +231,7 @@ impl Guard {
                 }
                 self.chronicle.tell(Happening::new(now, Kind::Lost, text));
             }
+            Report::Suppressed { source, log, suppressed } => self.on_suppressed(source, &log, suppressed, now),
             Report::Cut { source, lines } => {
                 if let Some(state) = self.sources.get_mut(source) {
                     state.cut += lines;
@@ -239,7 +250,7 @@ impl Guard {
         if let Some(state) = self.log_state(batch.source, &batch.log) {
             state.lines += batch.lines;
             state.bytes += batch.bytes;
-            state.hits += batch.hits.iter().map(|hit| u64::from(hit.repeat)).sum::<u64>();
+            state.hits += batch.hits.iter().map(|hit| u64::from(hit.count())).sum::<u64>();
             state.latest = state.latest.max(batch.latest);
         }
         self.notice_lag(batch.source, &batch.log, batch.latest, now);
@@ -277,6 +288,9 @@ impl Guard {
         self.send(outcome.changes, None);
         self.store(None);
         self.chronicle.tell_all(outcome.events);
+        if let Some(handshakes) = &self.handshakes {
+            outcome.doubted.into_iter().for_each(|address| handshakes.ask(address));
+        }
     }
 
     /// Sends changes to the firewall task, and has the blocklist file follow.
@@ -354,6 +368,31 @@ impl Guard {
         }
     }
 
+    /// Has the kernel asked about forgeable evidence, if that is wanted.
+    pub(super) fn open_handshakes(&mut self) {
+        self.recovered("handshakes");
+        self.handshakes = None;
+        if self.config.budget.corroborate.handshakes {
+            match Handshakes::spawn(self.channels.shaker.clone()) {
+                Ok(handshakes) => self.handshakes = Some(handshakes),
+                Err(why) => self.trouble("handshakes".to_owned(), format!("no thread asks for handshakes: {why}")),
+            }
+        }
+    }
+
+    fn on_handshake(&mut self, report: handshakes::Report) {
+        match report {
+            handshakes::Report::Seen(address) => {
+                let outcome = self.pipeline.on_handshake(address, Timestamp::now());
+                if !outcome.events.is_empty() {
+                    self.enact(outcome);
+                }
+            }
+            handshakes::Report::Recovered => self.recovered("handshakes"),
+            handshakes::Report::Trouble(text) => self.trouble("handshakes".to_owned(), text),
+        }
+    }
+
     async fn on_deadline(&mut self) {
         let (now, instant) = (Timestamp::now(), Instant::now());
         let outcome = self.pipeline.expire(now);
@@ -428,7 +467,7 @@ impl Guard {
         format!("{}: {log}", self.sources.get(source).map_or("source", |state| state.name.as_str()))
     }
 
-    fn log_state(&mut self, source: usize, log: &Arc<str>) -> Option<&mut LogState> {
+    pub(super) fn log_state(&mut self, source: usize, log: &Arc<str>) -> Option<&mut LogState> {
         self.sources.get_mut(source).map(|state| state.logs.entry(log.clone()).or_default())
     }
 

@@ -2,6 +2,7 @@
 
 mod calls;
 mod chronicle;
+mod counters;
 mod files;
 mod folders;
 mod guard;

@@ -40,6 +40,7 @@ impl Guard {
         }
         self.start_sources(&wiring, &old_sources);
         self.open_files();
+        self.open_handshakes();
         self.renew_allowlist();
         let message = format!("reloaded {}: {} jails", self.path.display(), wiring.jails.len());
         self.chronicle.tell(Event::new(Timestamp::now(), Kind::Reloaded, message.as_str()));

@@ -43,7 +43,7 @@ impl Guard {
     }
 
     /// What the task of this configuration has put into the kernel, by the backend that it settled on.
-    fn made_by(&self, config: &Config) -> Option<Settings> {
+    pub(super) fn made_by(&self, config: &Config) -> Option<Settings> {
         let backend = Choice::named(&self.kernel.backend).filter(|backend| *backend != Choice::None)?;
         Some(Settings { backend, ..settings(config) })
     }

@@ -1,6 +1,7 @@
 //! Start-up, in order: ledger, allowlist, blocklist files, firewall, sources, control socket.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,13 +47,16 @@ pub(super) fn start(path: PathBuf, setup: Setup) -> Result<Guard, Failure> {
     let which: Vec<Protect> = config.allow.protect.iter().copied().collect();
     let found = protected::probe(&which);
     let allowlist = allowlist(&config, &found.networks, &ledger, now);
-    let pipeline = Pipeline::new(&config, &wiring, ledger, allowlist);
+    let mut pipeline = Pipeline::new(&config, &wiring, ledger, allowlist);
+    // Nobody outside can foretell it.
+    pipeline.seed = RandomState::new().hash_one(());
     let rescued = rescue(&opened, &config, &pipeline);
     let remains = Remains::find(&config);
     let (firewall, firewall_reports) = spawn_firewall(&config)?;
     let (reporter, reports) = mpsc::channel(REPORTS);
     let (caller, calls) = mpsc::channel(MESSAGES);
     let (prober, protected) = mpsc::channel(1);
+    let (shaker, handshakes) = mpsc::channel(MESSAGES);
     let signals = |kind| signal(kind).map_err(|why| Failure::new(format!("signals cannot be caught: {why}")));
     let channels = Channels {
         reports,
@@ -61,6 +65,8 @@ pub(super) fn start(path: PathBuf, setup: Setup) -> Result<Guard, Failure> {
         calls,
         protected,
         prober,
+        handshakes,
+        shaker,
         hangup: signals(SignalKind::hangup())?,
         terminate: signals(SignalKind::terminate())?,
         interrupt: signals(SignalKind::interrupt())?,
@@ -71,6 +77,7 @@ pub(super) fn start(path: PathBuf, setup: Setup) -> Result<Guard, Failure> {
         sources: Vec::new(),
         firewall,
         kernel: Kernel::default(),
+        handshakes: None,
         remains,
         blocklist: None,
         watches: Vec::new(),
@@ -87,6 +94,7 @@ pub(super) fn start(path: PathBuf, setup: Setup) -> Result<Guard, Failure> {
     guard.tell_unprotected(&found);
     guard.take_over(&opened, rescued, now);
     guard.open_files();
+    guard.open_handshakes();
     guard.start_sources(&wiring, &[]);
     tokio::spawn(server::serve(listener, caller));
     Ok(guard)
@@ -111,7 +119,7 @@ pub(super) fn spawn_firewall(config: &Config) -> Result<(Task, mpsc::Receiver<fi
 
 /// The place where a jail finds its lines on this machine, now.
 pub(super) fn place_of(jail: &Jail, filter: &Filter) -> Place {
-    jail.source.resolve(&filter.logs, &filter.units, &filter.programs)
+    jail.source.resolve(&filter.logs, &filter.units, &filter.identifiers())
 }
 
 /// Everything that may not be banned: as configured, as protected, as granted.
@@ -119,9 +127,9 @@ pub(super) fn allowlist(config: &Config, protected: &[(IpNet, Protect)], ledger:
     let mut allowlist = Allowlist::default();
     allowlist.set_given(&config.allow.networks);
     allowlist.set_protected(protected);
-    for (prefix, end) in ledger.grants() {
-        // As many as the ledger kept fit in again.
-        let _fits = allowlist.grant(*prefix, *end, now);
+    for (prefix, grant) in ledger.grants() {
+        // As many as were granted one by one fit in again.
+        let _fits = allowlist.grant(&[*prefix], grant.until, now);
     }
     allowlist
 }

@@ -2,14 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::guard::{Guard, LogState, SourceState};
 use crate::config::Mode;
-use crate::control::{Health, JailStatus, ListStatus, SourceStatus, Status};
+use crate::control::{BreakerStatus, Gap, Health, JailStatus, ListStatus, Missing, SourceStatus, Status};
+use crate::filters::Suppressed;
+use crate::pipeline::event::{Event, Kind};
+use crate::policy::breaker::Turn;
+use crate::text::plural;
+use crate::time::Timestamp;
 
 impl Guard {
     pub(super) fn status(&self) -> Status {
-        let ledger = &self.pipeline.ledger;
+        let (ledger, breaker) = (&self.pipeline.ledger, &self.pipeline.bounds.breaker);
+        let tripped = breaker.open().map(|overrun| Turn::Opened(overrun).to_string());
         Status {
             health: self.health(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -31,8 +38,35 @@ impl Guard {
                     until: list.until,
                 })
                 .collect(),
-            troubles: self.troubles.values().cloned().collect(),
+            breaker: BreakerStatus {
+                open: breaker.open().is_some(),
+                opened: breaker.opened(),
+                waiting: breaker.waiting(),
+                addresses: ledger.standing().addresses,
+            },
+            troubles: self.troubles.values().cloned().chain(tripped).collect(),
         }
+    }
+
+    /// The counts of this log are too low: said at most once in ten minutes, and always in the status.
+    pub(super) fn on_suppressed(&mut self, source: usize, log: &Arc<str>, suppressed: Suppressed, now: Timestamp) {
+        const AGAIN: Duration = Duration::from_secs(600);
+        let Some(state) = self.log_state(source, log) else { return };
+        Suppressed::add(&mut state.suppressed, suppressed);
+        let fresh = state.told_suppressed.is_none_or(|told| now.since(told) >= AGAIN);
+        let Some(all) = state.suppressed.filter(|_| fresh) else { return };
+        state.told_suppressed = Some(now);
+        let (lines, by, remedy) = (all.lines.max(1), all.by, all.by.remedy());
+        let lines = plural(lines, "line");
+        let text = format!("{by} left at least {lines} out of {log}, so what is counted there is too low; {remedy}");
+        self.chronicle.tell(Event::new(now, Kind::Lost, text));
+    }
+
+    /// Where lines are missing, for those who ask why somebody is not banned.
+    pub(super) fn gaps(&self) -> Vec<Gap> {
+        let logs = self.sources.iter().flat_map(|source| self.logs_of(source));
+        let gaps = logs.filter(|log| log.lost > 0 || log.suppressed.is_some());
+        gaps.map(|SourceStatus { log, lost, suppressed, .. }| Gap { log, lost, suppressed }).collect()
     }
 
     fn health(&self) -> Health {
@@ -42,7 +76,7 @@ impl Guard {
             Health::Failing
         } else if !self.kernel.synced {
             Health::Starting
-        } else if self.troubles.is_empty() {
+        } else if self.troubles.is_empty() && self.pipeline.bounds.breaker.open().is_none() {
             Health::Ok
         } else {
             Health::Degraded
@@ -64,6 +98,7 @@ impl Guard {
             ignored: state.counts.ignored,
             tracked: state.tracked() as u64,
             evicted: state.evicted(),
+            dropped: None,
         };
         self.pipeline.jails().iter().map(status).collect()
     }
@@ -79,6 +114,7 @@ impl Guard {
             bytes: state.bytes,
             hits: state.hits,
             lost: state.lost,
+            suppressed: state.suppressed.map(Missing::of),
             cut: source.cut,
             latest: state.latest,
             live: source.live,

@@ -5,8 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Offender;
 
-/// Longest text of an IPv6 address with an embedded IPv4 one (RFC 4291: 45 bytes), and a stray colon.
-const LONGEST: usize = 46;
+/// Longest text of an IPv6 address with an embedded IPv4 one (RFC 4291: 45 bytes), and a port or a stray colon.
+const LONGEST: usize = 51;
+
+/// What mail servers write before an IPv6 address in brackets (RFC 5321).
+const TAG: &[u8] = b"IPv6:";
 
 /// Longest interface name after `%` (`IFNAMSIZ` of the kernel is 16, with its NUL).
 const LONGEST_ZONE: usize = 15;
@@ -34,24 +37,46 @@ pub(crate) fn offender_at(text: &[u8], start: usize) -> Option<Found> {
 pub(crate) fn address_at(text: &[u8], start: usize) -> Option<(IpAddr, usize)> {
     let rest = text.get(start..)?;
     if let Some(inside) = rest.strip_prefix(b"[") {
-        let (address, length) = bare(inside)?;
+        let (address, length) = in_brackets(inside)?;
         return (inside.get(length) == Some(&b']')).then_some((address, start + length + 2));
     }
-    let (address, length) = bare(rest)?;
+    let opened = start.checked_sub(1).is_some_and(|before| text[before] == b'[');
+    let (address, length) = if opened { in_brackets(rest)? } else { bare(rest)? };
     ends_here(rest, length).then_some((address, start + length))
+}
+
+/// The address at `start` where a port must follow it, behind `mark`: `192.0.2.1.4711`, `2001:db8::1:443`. The text
+/// itself does not tell the second from an address without a port, so the pattern must.
+pub(crate) fn address_before_port(text: &[u8], start: usize, mark: u8) -> Option<Found> {
+    let rest = text.get(start..)?;
+    let run = rest.iter().take(LONGEST + 1).take_while(|byte| is_address_byte(**byte)).count();
+    let run = rest.get(..run)?;
+    let run = run.strip_suffix(b":").or_else(|| run.strip_suffix(b".")).unwrap_or(run);
+    let (address, port) = run.split_at_checked(memchr::memrchr(mark, run)?)?;
+    let (found, length) = bare(address).filter(|(_, length)| *length == address.len() && is_port(&port[1..]))?;
+    Some(Found { offender: Offender::Address(found), end: start + length })
 }
 
 /// An address that is the whole text, apart from a port after it: `192.0.2.1`, `192.0.2.1:80`, `[2001:db8::1]:80`.
 pub(crate) fn whole(text: &[u8]) -> Option<IpAddr> {
     let (address, end) = address_at(text, 0)?;
     let port = text.get(end..)?;
-    let is_port = |digits: &[u8]| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     (port.is_empty() || port.strip_prefix(b":").is_some_and(is_port)).then_some(address)
+}
+
+fn is_port(digits: &[u8]) -> bool {
+    (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// Whether a byte can be part of an address; one that touches another such byte was cut out of a longer word.
 pub(crate) fn is_address_byte(byte: u8) -> bool {
     byte.is_ascii_hexdigit() || byte == b':' || byte == b'.'
+}
+
+/// What a bracket before it leaves to be read: an address, perhaps behind `IPv6:`.
+fn in_brackets(text: &[u8]) -> Option<(IpAddr, usize)> {
+    let tag = if text.starts_with(TAG) { TAG.len() } else { 0 };
+    bare(text.get(tag..)?).map(|(address, length)| (address, tag + length))
 }
 
 fn bare(text: &[u8]) -> Option<(IpAddr, usize)> {
@@ -108,7 +133,7 @@ fn ipv4(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
 }
 
 /// All forms of RFC 4291, also without any compression, as the kernel prints them. A colon or full stop after the
-/// address belongs to the sentence around it.
+/// address belongs to the sentence around it, and a last group that no address can have is a port.
 fn ipv6(text: &[u8]) -> Option<(IpAddr, usize)> {
     let run = text.iter().take(LONGEST + 1).take_while(|byte| is_address_byte(**byte)).count();
     let parse = |length: usize| -> Option<Ipv6Addr> { std::str::from_utf8(text.get(..length)?).ok()?.parse().ok() };
@@ -118,9 +143,10 @@ fn ipv6(text: &[u8]) -> Option<(IpAddr, usize)> {
     if let Some(address) = parse(run) {
         return Some((IpAddr::V6(address), run));
     }
-    let shorter = run - 1;
-    let strays = matches!(text.get(shorter), Some(b':' | b'.'));
-    parse(shorter).filter(|_| strays).map(|address| (IpAddr::V6(address), shorter))
+    let shorter = memchr::memrchr2(b':', b'.', text.get(..run)?)?;
+    let behind = text.get(shorter + 1..run)?;
+    let is_port = is_port(behind) && text.get(shorter) == Some(&b':');
+    parse(shorter).filter(|_| is_port || behind.is_empty()).map(|address| (IpAddr::V6(address), shorter))
 }
 
 /// The length of `%eth0` at the start of the text, 0 when there is none.
@@ -179,6 +205,11 @@ mod tests {
             ("[192.0.2.9]:22", "192.0.2.9", 11),
             ("[fe80::1%eth0]", "fe80::1", 14),
             ("::1", "::1", 3),
+            ("2001:db8::1:50550 x", "2001:db8::1", 11),
+            ("1:2:3:4:5:6:7:8:443", "1:2:3:4:5:6:7:8", 15),
+            ("2001:db8::1:443 x", "2001:db8::1:443", 15),
+            ("[IPv6:2001:db8::1]:25", "2001:db8::1", 18),
+            ("[IPv6:::ffff:192.0.2.9]", "192.0.2.9", 23),
         ] {
             assert_eq!(at(text), Some((address.to_owned(), end)), "{text}");
         }
@@ -197,7 +228,19 @@ mod tests {
         ] {
             assert_eq!(at(text), None, "{text}");
         }
-        for text in ["2001:db8::1::2", "12:34:56", "[2001:db8::1", ":", "::g", "1:2:3:4:5:6:7:8:9", ""] {
+        for text in [
+            "2001:db8::1::2",
+            "12:34:56",
+            "[2001:db8::1",
+            ":",
+            "::g",
+            "1:2:3:4:5:6:7:8:9:1",
+            "2001:db8::1:123456",
+            "IPv6:2001:db8::1",
+            "[IPv6:]",
+            "[ipv6:2001:db8::1]",
+            "",
+        ] {
             assert_eq!(at(text), None, "{text}");
         }
     }
@@ -213,6 +256,32 @@ mod tests {
             ["{192,0,2}", "{192,0,2,256}", "{192,0,2,1", "{192,,2,1}", "{1,2,3,4,5,6,7,8,9}", "{192.0.2.1}", "{}"]
         {
             assert_eq!(at(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_behind_an_address_is_read_where_there_must_be_one() {
+        let at = |text: &str, mark| {
+            let found = address_before_port(text.as_bytes(), 0, mark)?;
+            Some((found.offender, found.end))
+        };
+        let address = |text: &str| Offender::Address(text.parse().unwrap());
+        assert_eq!(at("192.0.2.9.4711 x", b'.'), Some((address("192.0.2.9"), 9)));
+        assert_eq!(at("2001:db8::9.4711", b'.'), Some((address("2001:db8::9"), 11)));
+        assert_eq!(at("2001:db8::9:443]", b':'), Some((address("2001:db8::9"), 11)));
+        assert_eq!(at("2001:db8::9:443: x", b':'), Some((address("2001:db8::9"), 11)));
+        assert_eq!(at("192.0.2.9.4711: x", b'.'), Some((address("192.0.2.9"), 9)));
+        assert_eq!(at("::ffff:192.0.2.9:443", b':'), Some((address("192.0.2.9"), 16)));
+        for (text, mark) in [
+            ("192.0.2.9", b'.'),
+            ("192.0.2.9.471100", b'.'),
+            ("192.0.2.9.4711.1", b'.'),
+            ("1.192.0.2.9.4711", b'.'),
+            ("2001:db8::9:ab", b':'),
+            ("host.example.org.4711", b'.'),
+            ("", b'.'),
+        ] {
+            assert_eq!(at(text, mark), None, "{text}");
         }
     }
 

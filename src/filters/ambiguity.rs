@@ -1,4 +1,4 @@
-//! Whether a piece of a pattern can hold a forged address. In: the structure of a regex. Out: yes or no, and literals.
+//! Whether a piece of a pattern can hold a forged address. In: the structure of a regex. Out: yes or no.
 //!
 //! A pattern is `prefix <ADDR> suffix`. Attacker's text can choose the address only if it can hold, within the text
 //! that one side matches, what separates the prefix from the address, followed by an address. So that is what is
@@ -59,13 +59,19 @@ impl Forgery {
         };
         let bare = (0..=LONGEST_GROUP).map(address);
         let bracketed = (0..=LONGEST_GROUP).map(|digits| [vec![bracket], address(digits)].concat());
+        let may_be_inside = separator.last().is_none_or(|last| last.has(b'['));
+        let tags = [may_be_inside.then_some(&b"IPv6:"[..]), Some(b"[IPv6:")].into_iter().flatten();
+        let tagged = tags.flat_map(|tag| {
+            let tag: Vec<Bytes> = tag.iter().map(|letter| set_of(|byte| byte == *letter)).collect();
+            (0..=LONGEST_GROUP).map(move |digits| [tag.clone(), address(digits)].concat())
+        });
         let (number, comma) = (set_of(|byte| byte.is_ascii_digit()), set_of(|byte| byte == b','));
         let tuple = |digits: usize| {
             let first = std::iter::repeat_n(number, digits);
             first.chain([comma, number]).collect::<Vec<Bytes>>()
         };
         let longest = if literal_end(prefix).ends_with(b"{") { LONGEST_NUMBER } else { 0 };
-        let addresses = bare.chain(bracketed).chain((1..=longest).map(tuple));
+        let addresses = bare.chain(bracketed).chain(tagged).chain((1..=longest).map(tuple));
         Forgery(addresses.map(|address| [separator.clone(), address].concat()).collect())
     }
 
@@ -77,6 +83,27 @@ impl Forgery {
             advance(needle, piece, &start).last() == Some(&true)
         })
     }
+}
+
+/// Whether two matches of the piece that begin at the same place always end at the same place: it can hold its own
+/// fixed end nowhere but at its end. Errs towards no.
+pub(crate) fn ends_at_one_place(piece: &Hir) -> bool {
+    let mut end = fixed_end(piece);
+    end.push(set_of(|_| true));
+    !Forgery(vec![end]).fits_into(piece)
+}
+
+/// Most ways in which a piece may begin that are looked at.
+const MOST_STARTS: usize = 16;
+
+/// Whether the piece can match a text that holds a byte with which the next piece begins. Errs towards yes.
+pub(crate) fn may_hold_start(piece: &Hir, next: &Hir) -> bool {
+    let starts = Extractor::new().kind(ExtractKind::Prefix).limit_total(MOST_STARTS).extract(next);
+    let Some(starts) = starts.literals() else { return true };
+    starts.iter().any(|start| match start.as_bytes().first() {
+        Some(first) => Forgery(vec![vec![set_of(|byte| byte == *first)]]).fits_into(piece),
+        None => true,
+    })
 }
 
 /// The bytes that fulfil a condition.
@@ -181,68 +208,4 @@ pub(crate) fn literal_end(hir: &Hir) -> Vec<u8> {
     let mut literal: Vec<u8> = fixed_end(hir).iter().rev().map_while(single).collect();
     literal.reverse();
     literal
-}
-
-/// Texts one of which is part of every match, in some letter case; empty when there are none. The beginnings of the
-/// prefix where they are few and telling, otherwise the longest text that both sides always hold.
-pub(crate) fn required_literals(prefix: &Hir, suffix: &Hir) -> Vec<Vec<u8>> {
-    let inner = std::cmp::max_by_key(required_literal(prefix), required_literal(suffix), Vec::len);
-    let mut beginnings = Extractor::new().kind(ExtractKind::Prefix).limit_total(MOST_LITERALS).extract(prefix);
-    beginnings.keep_first_bytes(LONGEST_LITERAL);
-    beginnings.dedup();
-    let telling =
-        beginnings.min_literal_len().is_some_and(|shortest| shortest >= TELLING && 2 * shortest >= inner.len());
-    match beginnings.literals() {
-        Some(literals) if telling => literals.iter().map(|literal| literal.as_bytes().to_vec()).collect(),
-        _ if inner.is_empty() => Vec::new(),
-        _ => vec![inner],
-    }
-}
-
-/// Most beginnings of one pattern that are searched for.
-const MOST_LITERALS: usize = 16;
-
-/// Beginnings are searched for by this many bytes.
-const LONGEST_LITERAL: usize = 24;
-
-/// A beginning of this length is not in every other line, as separators such as " from " are.
-const TELLING: usize = 4;
-
-/// The longest text (in any letter case) that is part of every match; empty when there is none.
-fn required_literal(hir: &Hir) -> Vec<u8> {
-    let mut runs = vec![Vec::new()];
-    collect_runs(hir, &mut runs);
-    runs.into_iter().max_by_key(Vec::len).unwrap_or_default()
-}
-
-/// Adds the bytes every match must hold, in order; a new run begins where something else may stand in between.
-fn collect_runs(hir: &Hir, runs: &mut Vec<Vec<u8>>) {
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => {}
-        HirKind::Literal(literal) => {
-            if let Some(run) = runs.last_mut() {
-                run.extend_from_slice(&literal.0);
-            }
-        }
-        HirKind::Class(class) => match (either_case(class), runs.last_mut()) {
-            (Some(letter), Some(run)) => run.push(letter),
-            _ => runs.push(Vec::new()),
-        },
-        HirKind::Capture(capture) => collect_runs(&capture.sub, runs),
-        HirKind::Concat(parts) => parts.iter().for_each(|part| collect_runs(part, runs)),
-        HirKind::Repetition(repetition) if repetition.min > 0 => {
-            runs.push(Vec::new());
-            collect_runs(&repetition.sub, runs);
-            runs.push(Vec::new());
-        }
-        HirKind::Repetition(_) | HirKind::Alternation(_) => runs.push(Vec::new()),
-    }
-}
-
-/// The letter of a class that holds it in both cases and nothing else.
-fn either_case(class: &Class) -> Option<u8> {
-    let bytes = class_bytes(class);
-    let mut set = bytes.iter();
-    let (first, second) = (set.next()?, set.next()?);
-    (set.next().is_none() && first.to_ascii_lowercase() == second).then_some(first)
 }

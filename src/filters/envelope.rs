@@ -15,6 +15,8 @@ pub(crate) struct Opened<'a> {
     pub(crate) stamp: Option<Stamp>,
     /// The end is missing: the next record has it.
     pub(crate) torn: bool,
+    /// The text is not a piece of the line.
+    pub(crate) rewritten: bool,
 }
 
 /// Texts one of which every line contains that must be opened to be understood.
@@ -58,14 +60,15 @@ pub(crate) fn open<'a>(line: &'a [u8], torn: &mut Torn, scratch: &'a mut Vec<u8>
         }
         (text, stamp, ends) = (piece.text, piece.stamp, piece.ends);
     }
-    if memchr::memmem::find(text.unwrap_or(scratch), COLOUR).is_some() {
+    if memchr::memchr(COLOUR[0], text.unwrap_or(scratch)).is_some() {
         if let Some(text) = text.take() {
             scratch.extend_from_slice(text);
         }
         strip_colours(scratch);
     }
+    let rewritten = text.is_none();
     let text = text.unwrap_or(scratch);
-    Some(Opened { text: after_container_name(text).unwrap_or(text), whole: text, stamp, torn: !ends })
+    Some(Opened { text: after_container_name(text).unwrap_or(text), whole: text, stamp, torn: !ends, rewritten })
 }
 
 /// `{"log":"…\n","stream":"stdout","time":"…"}`, whose inner line goes to `inner`.
@@ -118,7 +121,8 @@ fn unicode<'a>(text: &'a [u8], into: &mut Vec<u8>) -> Option<&'a [u8]> {
 
 /// `2026-11-21T01:30:00.123456789Z stdout F …`, as Kubernetes' engines write; `P` is a piece of a longer line.
 fn kubernetes(line: &[u8]) -> Option<Piece<'_>> {
-    let (stamp, length) = line.first().filter(|byte| byte.is_ascii_digit()).and_then(|_| timestamp::leading(line))?;
+    let has_time = line.first().is_some_and(u8::is_ascii_digit) && line.get(10) == Some(&b'T');
+    let (stamp, length) = if has_time { timestamp::leading(line)? } else { return None };
     let rest = line.get(length..)?.strip_prefix(b" std")?;
     let stream = usize::from(rest.starts_with(b"err"));
     let rest = rest.strip_prefix(b"out ").or_else(|| rest.strip_prefix(b"err "))?;

@@ -7,12 +7,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Evidence;
 use super::json::JsonRule;
+use super::literals;
 use super::netfilter::PacketRule;
 use super::pattern::{JoinedRule, TextRule};
+use super::program;
 use super::rule::{self, parse_port};
 use super::sample::{Miss, Sample};
+use super::{Effect, Evidence};
 use crate::config::document::{Document, Table, Value};
 use crate::config::problem::{Problem, Problems};
 use crate::ledger::Port;
@@ -28,7 +30,7 @@ pub(crate) struct Filter {
     pub(crate) path: PathBuf,
     pub(crate) description: String,
     pub(crate) format: Format,
-    /// The programs whose syslog lines are looked at; empty for any.
+    /// The programs whose syslog lines are looked at, with `*` for any text in a name; empty for any.
     pub(crate) programs: Vec<String>,
     /// Log files (globs) in which the lines usually are.
     pub(crate) logs: Vec<String>,
@@ -36,6 +38,7 @@ pub(crate) struct Filter {
     pub(crate) units: Vec<String>,
     /// The ports of the service; empty for all.
     pub(crate) ports: Vec<Port>,
+    /// The least of what its patterns have.
     pub(crate) evidence: Evidence,
     /// The strictest mode whose patterns are in use.
     pub(crate) mode: Mode,
@@ -46,7 +49,7 @@ pub(crate) struct Filter {
 }
 
 /// How lines of a log are built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Format {
     /// Stamp, host, `program[pid]:`, message.
     Syslog,
@@ -69,12 +72,16 @@ pub(crate) enum Mode {
     Aggressive,
 }
 
-/// One kind of line that is evidence.
+/// One kind of line that is evidence, or forgives.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
     pub(crate) name: Arc<str>,
     pub(crate) mode: Mode,
+    pub(crate) evidence: Evidence,
+    pub(crate) effect: Effect,
     pub(crate) rule: Rule,
+    /// The regex as it is written, if the pattern has one.
+    pub(crate) regex: Option<Box<str>>,
     pub(crate) hits: Arc<[Sample]>,
     /// Where the pattern stands in its file.
     pub(crate) spot: Spot,
@@ -107,6 +114,19 @@ pub(crate) struct Spot(pub(crate) Problem);
 impl Spot {
     pub(crate) fn problem(&self, message: impl Into<String>) -> Problem {
         Problem { message: message.into(), ..self.0.clone() }
+    }
+}
+
+impl Format {
+    /// As a filter file has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Format::Syslog => "syslog",
+            Format::Kernel => "kernel",
+            Format::Clf => "clf",
+            Format::Json => "json",
+            Format::Plain => "plain",
+        }
     }
 }
 
@@ -167,6 +187,18 @@ impl Filters {
 }
 
 impl Filter {
+    /// A filter that is not in a file yet.
+    pub(crate) fn parse(name: &str, text: String, problems: &Problems) -> Option<Arc<Filter>> {
+        let path = PathBuf::from(format!("{name}.toml"));
+        Document::new(&path, text).read(problems, |root| filter(name, &path, root))?.map(Arc::new)
+    }
+
+    /// A filter file by itself, wherever it is; `None` when it cannot be used, which has been noted.
+    pub(crate) fn open(path: &Path, problems: &Problems) -> Option<Arc<Filter>> {
+        let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        read(&name, path, problems).map(Arc::new)
+    }
+
     /// The same filter on packets logged with one of these prefixes, in place of its own.
     pub(crate) fn with_prefixes(&self, prefixes: &[String]) -> Arc<Filter> {
         let mut filter = self.clone();
@@ -183,6 +215,27 @@ impl Filter {
         Arc::new(Filter { mode, ..self.clone() })
     }
 
+    /// Texts one of which every line contains that a part of the filter with these literals can match: where they tell
+    /// little, the name of a program, which no line of another program has in its header.
+    pub(super) fn texts(&self, literals: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        if self.format != Format::Syslog || self.programs.is_empty() || literals::score(&literals) >= literals::TELLING
+        {
+            return literals;
+        }
+        let programs = self.programs.iter().map(|name| program::fixed_text(name).as_bytes().to_vec()).collect();
+        literals::best([useful(programs), literals])
+    }
+
+    /// The programs that the journal can be asked for: those with a whole name.
+    pub(crate) fn identifiers(&self) -> Vec<String> {
+        self.programs.iter().filter(|name| !program::is_open(name)).cloned().collect()
+    }
+
+    /// Whether some hit names the account that was tried.
+    pub(crate) fn names_users(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.effect != Effect::Forgive && pattern.rule.names_user())
+    }
+
     /// Whether a jail must say which LOG prefix is meant.
     pub(crate) fn needs_prefix(&self) -> bool {
         let any_prefix =
@@ -192,6 +245,23 @@ impl Filter {
 }
 
 impl Rule {
+    fn names_user(&self) -> bool {
+        match self {
+            Rule::Text(rule) => rule.names_user(),
+            Rule::Json(rule) => rule.names_user(),
+            Rule::Packet(_) | Rule::Joined(_) => false,
+        }
+    }
+
+    /// Whether it names a user for certain: no text of an attacker can stand in the place of the name.
+    pub(crate) fn settles_user(&self) -> bool {
+        match self {
+            Rule::Text(rule) => rule.settles_user(),
+            Rule::Json(rule) => rule.settles_user(),
+            Rule::Packet(_) | Rule::Joined(_) => false,
+        }
+    }
+
     /// Texts one of which every matching line contains, in some letter case; empty when nothing is known.
     pub(crate) fn literals(&self) -> Vec<Vec<u8>> {
         let literals: Vec<Vec<u8>> = match self {
@@ -199,7 +269,7 @@ impl Rule {
             Rule::Joined(rule) => rule.literals.clone(),
             Rule::Packet(rule) if rule.prefixes.is_empty() => vec![b" SRC=".to_vec()],
             Rule::Packet(rule) => rule.prefixes.iter().map(|prefix| prefix.to_vec()).collect(),
-            Rule::Json(rule) => rule.literals().into_iter().map(String::into_bytes).collect(),
+            Rule::Json(rule) => rule.literals(),
         };
         useful(literals)
     }
@@ -242,6 +312,17 @@ fn read(name: &str, path: &Path, problems: &Problems) -> Option<Filter> {
     Document::open(path, problems)?.read(problems, |root| filter(name, path, root))?
 }
 
+/// What is wrong with a filter that stands in no file yet, with its samples tried.
+pub(crate) fn prove(name: &str, text: String) -> Vec<Problem> {
+    let problems = Problems::default();
+    let path = PathBuf::from(format!("{name}.toml"));
+    let read = Document::new(&path, text).read(&problems, |root| filter(name, &path, root)).flatten();
+    if let Some(filter) = read {
+        super::sample::verify(&Arc::new(filter), &problems);
+    }
+    problems.into_sorted()
+}
+
 /// A whole filter; `None` when something that it cannot do without is wrong, which has been noted.
 fn filter(name: &str, path: &Path, root: Table<'_>) -> Option<Filter> {
     let description = required(&root, "description").and_then(Value::string);
@@ -250,12 +331,12 @@ fn filter(name: &str, path: &Path, root: Table<'_>) -> Option<Filter> {
     let strings = |key| root.strings(key).unwrap_or_default();
     let (logs, units) = (strings("logs"), strings("units"));
     let ports = root.items("ports").unwrap_or_default().into_iter().filter_map(parse_port).collect();
-    let evidence = evidence(&root, format);
+    let evidence = evidence(&root, format, None);
     let shared = if format == Some(Format::Kernel) { rule::packet(&root, &PacketRule::default()) } else { None };
     let joins = joins(&root, format);
     let wanted = root.items("pattern").unwrap_or_default();
     let count = wanted.len();
-    let read = |value: Value<'_>| pattern(value.table()?, format?, shared.as_ref(), joins.as_ref()?);
+    let read = |value: Value<'_>| pattern(value.table()?, format?, evidence?, shared.as_ref(), joins.as_ref()?);
     let patterns: Vec<Pattern> = wanted.into_iter().filter_map(read).collect();
     let misses = root.items("miss").unwrap_or_default().into_iter().filter_map(|value| Miss::read(value)).collect();
     if count == 0 || count > usize::from(u16::MAX) {
@@ -265,6 +346,7 @@ fn filter(name: &str, path: &Path, root: Table<'_>) -> Option<Filter> {
     let complete = count > 0 && patterns.len() == count;
     root.finish();
     complete.then_some(())?;
+    let least = patterns.iter().map(|pattern| pattern.evidence).min();
     Some(Filter {
         name: name.into(),
         path: path.to_owned(),
@@ -274,7 +356,7 @@ fn filter(name: &str, path: &Path, root: Table<'_>) -> Option<Filter> {
         logs,
         units,
         ports,
-        evidence: evidence?,
+        evidence: least?,
         mode: Mode::Normal,
         patterns,
         joins: joins?,
@@ -303,11 +385,12 @@ fn programs(root: &Table<'_>, format: Option<Format>) -> Option<Vec<String>> {
     }
 }
 
-/// Anybody can make the kernel log a packet with any sender.
-fn evidence(root: &Table<'_>, format: Option<Format>) -> Option<Evidence> {
+/// Of a filter, or of a pattern that does not share that of its filter. Anybody can make the kernel log a packet with
+/// any sender.
+fn evidence(table: &Table<'_>, format: Option<Format>, shared: Option<Evidence>) -> Option<Evidence> {
     let kernel = format? == Format::Kernel;
-    let Some(value) = root.get("evidence") else {
-        return Some(if kernel { Evidence::Forgeable } else { Evidence::Proven });
+    let Some(value) = table.get("evidence") else {
+        return shared.or(Some(if kernel { Evidence::Forgeable } else { Evidence::Proven }));
     };
     match value.string()? {
         "forgeable" => Some(Evidence::Forgeable),
@@ -336,9 +419,16 @@ fn joins(root: &Table<'_>, format: Option<Format>) -> Option<Vec<Join>> {
     (joins.len() == count).then_some(joins)
 }
 
-fn pattern(table: Table<'_>, format: Format, shared: Option<&PacketRule>, joins: &[Join]) -> Option<Pattern> {
+fn pattern(
+    table: Table<'_>,
+    format: Format,
+    shared_evidence: Evidence,
+    shared: Option<&PacketRule>,
+    joins: &[Join],
+) -> Option<Pattern> {
     let name = required(&table, "name").and_then(Value::string);
     let mode = table.get("mode").map_or(Some(Mode::Normal), |value| value.parse("a mode"));
+    let evidence = evidence(&table, Some(format), Some(shared_evidence));
     let rule = match format {
         Format::Kernel => rule::packet(&table, shared.unwrap_or(&PacketRule::default())).map(Rule::Packet),
         Format::Json => rule::json(&table).map(|rule| Rule::Json(Arc::new(rule))),
@@ -349,11 +439,14 @@ fn pattern(table: Table<'_>, format: Format, shared: Option<&PacketRule>, joins:
             required(&table, "regex").and_then(rule::text).map(|rule| Rule::Text(Arc::new(rule)))
         }
     };
+    let regex = table.get("regex").filter(|value| value.is_string()).and_then(Value::string).map(Box::from);
     let samples = table.items("hit").unwrap_or_default();
     let hits = samples.into_iter().filter_map(|value| Sample::read(value)).collect();
     let spot = Spot(table.problem(""));
+    let effect = rule::effect(&table, evidence, rule.as_ref());
     table.finish();
-    Some(Pattern { name: name?.into(), mode: mode?, rule: rule?, hits, spot })
+    let (name, mode, evidence, effect, rule) = (name?.into(), mode?, evidence?, effect?, rule?);
+    Some(Pattern { name, mode, evidence, effect, rule, regex, hits, spot })
 }
 
 fn refuse_duplicates(root: &Table<'_>, patterns: &[Pattern]) {

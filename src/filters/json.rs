@@ -4,8 +4,10 @@
 use regex::bytes::Regex;
 use serde_json::Value;
 
+use super::account::shortened;
 use super::address;
-use super::pattern::{TextRule, shortened};
+use super::literals;
+use super::pattern::TextRule;
 use super::timestamp::{self, Stamp};
 use super::{Offender, Told};
 
@@ -29,7 +31,7 @@ pub(crate) enum Source {
     /// The field is the address, perhaps with a port.
     Field(FieldPath),
     /// The field is text with the address in it.
-    Text(FieldPath, TextRule),
+    Text(FieldPath, Box<TextRule>),
 }
 
 /// A condition on one field.
@@ -62,9 +64,14 @@ impl FieldPath {
         object.get(&self.0).or_else(|| self.0.split('.').try_fold(object, |value, step| value.get(step)))
     }
 
-    /// The last key of the path, which every line with the field contains.
-    pub(crate) fn literal(&self) -> &str {
-        self.0.rsplit('.').next().unwrap_or(&self.0)
+    /// The end of the path, as every line with the field contains it.
+    fn literal(&self) -> Vec<u8> {
+        let literal = match self.0.rsplit_once('.') {
+            // A key of its own, or the end of one with a dot in it.
+            Some((_, last)) => format!("{last}\""),
+            None => format!("\"{}\"", self.0),
+        };
+        literal.into_bytes()
     }
 }
 
@@ -78,15 +85,12 @@ impl Scalar {
     }
 
     /// How an object with this value writes it, if there are few ways.
-    fn literals(&self) -> Option<Vec<String>> {
+    fn literals(&self) -> Option<Vec<Vec<u8>>> {
         match self {
-            Scalar::Text(text) => {
-                let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" _.-:".contains(&byte));
-                (plain && text.len() >= 3).then(|| vec![text.clone()])
-            }
+            Scalar::Text(text) => Some(vec![plainest(text.as_bytes())?]),
             // With what stands around it: bare digits are in too many lines.
             Scalar::Number(number) => {
-                let written = |before| [",", "}", " "].map(|after| format!("{before}{number}{after}"));
+                let written = |before| [",", "}", " "].map(|after| format!("{before}{number}{after}").into_bytes());
                 Some([":", " "].into_iter().flat_map(written).collect())
             }
             Scalar::Bool(_) => None,
@@ -94,7 +98,19 @@ impl Scalar {
     }
 }
 
+/// The longest piece of a text that JSON never writes otherwise; `None` where it is too short to tell anything.
+fn plainest(text: &[u8]) -> Option<Vec<u8>> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b" _.-:".contains(byte);
+    let longest = text.split(|byte| !is_plain(byte)).max_by_key(|piece| piece.len())?;
+    (longest.len() >= 3).then(|| longest.to_vec())
+}
+
 impl Condition {
+    fn path(&self) -> &FieldPath {
+        let (Condition::OneOf(path, _) | Condition::Matches(path, _)) = self;
+        path
+    }
+
     fn holds(&self, object: &Value) -> bool {
         match self {
             Condition::OneOf(path, allowed) => {
@@ -109,7 +125,7 @@ impl Condition {
 
 impl JsonRule {
     /// Texts one of which every matching line contains.
-    pub(crate) fn literals(&self) -> Vec<String> {
+    pub(crate) fn literals(&self) -> Vec<Vec<u8>> {
         let of_condition = |condition: &Condition| match condition {
             Condition::OneOf(_, allowed) => {
                 let each = allowed.iter().map(Scalar::literals).collect::<Option<Vec<_>>>();
@@ -117,12 +133,38 @@ impl JsonRule {
             }
             Condition::Matches(..) => None,
         };
-        let shortest = |literals: &Vec<String>| literals.iter().map(String::len).min();
-        let best = self.conditions.iter().filter_map(of_condition).max_by_key(shortest);
-        best.unwrap_or_else(|| {
-            let (Source::Field(path) | Source::Text(path, _)) = &self.offender;
-            vec![path.literal().to_owned()]
-        })
+        let (Source::Field(path) | Source::Text(path, _)) = &self.offender;
+        let keys = self.conditions.iter().map(Condition::path).chain([path]).map(|path| vec![path.literal()]);
+        let values = self.conditions.iter().filter_map(of_condition);
+        let text = match &self.offender {
+            Source::Text(_, rule) => rule.literals.iter().map(|text| plainest(text)).collect::<Option<Vec<_>>>(),
+            Source::Field(_) => None,
+        };
+        literals::best(values.chain(text).chain(keys))
+    }
+
+    /// Why an object that does not hit does not: a sentence for the author of the filter.
+    pub(crate) fn objection(&self, text: &[u8]) -> &'static str {
+        match serde_json::from_slice::<Value>(text) {
+            Err(_) => "The line is not a whole JSON object.",
+            Ok(object) if !self.conditions.iter().all(|condition| condition.holds(&object)) => {
+                "A field is missing, or not what the pattern wants."
+            }
+            Ok(_) => "The fields fit, but no address stands where the pattern looks for it.",
+        }
+    }
+
+    pub(crate) fn names_user(&self) -> bool {
+        self.user.is_some() || matches!(&self.offender, Source::Text(_, rule) if rule.names_user())
+    }
+
+    /// Whether no text of an attacker can stand in the place of the user: a field is the whole name.
+    pub(crate) fn settles_user(&self) -> bool {
+        match &self.offender {
+            Source::Field(_) => self.user.is_some(),
+            // The text has a say where the field is missing.
+            Source::Text(_, rule) => rule.settles_user() || (self.user.is_some() && !rule.names_user()),
+        }
     }
 
     pub(crate) fn find(&self, text: &[u8]) -> Option<Told> {
@@ -139,12 +181,12 @@ impl JsonRule {
                 let offender = address::whole(text).map(Offender::Address).or_else(|| {
                     address::offender_at(text, 0).filter(|found| found.end == text.len()).map(|found| found.offender)
                 })?;
-                Some(Told { offender, user, stamp })
+                Some(Told { user, stamp, ..Told::of(offender) })
             }
             Source::Text(path, rule) => {
                 let found = rule.find(path.of(&object)?.as_str()?.as_bytes())?;
                 let user = user.or_else(|| found.user());
-                Some(Told { user, stamp, offender: found.offender })
+                Some(Told { user, stamp, ..Told::of(found.offender) })
             }
         }
     }
@@ -194,15 +236,15 @@ mod tests {
         ] {
             assert!(rule.find(other.as_bytes()).is_none(), "{other}");
         }
-        assert_eq!(rule.literals()[..6], [":401,", ":401}", ":401 ", " 401,", " 401}", " 401 "]);
+        assert_eq!(rule.literals(), [b"remote_ip\""]);
     }
 
     #[test]
     fn an_address_within_a_field_is_found_by_a_pattern() {
         let text = TextRule::new("^login of (?<user>.*) failed from <ADDR>$").unwrap();
-        let rule = rule(Source::Text(path("msg"), text), vec![]);
+        let rule = rule(Source::Text(path("msg"), Box::new(text)), vec![]);
         let told = rule.find(br#"{"msg":"login of a failed from 192.0.2.1 failed from 203.0.113.5"}"#).unwrap();
         assert_eq!(told.offender, Offender::Address("203.0.113.5".parse().unwrap()));
-        assert_eq!(rule.literals(), ["msg"]);
+        assert_eq!(rule.literals(), [b" failed from "]);
     }
 }

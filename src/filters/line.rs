@@ -26,6 +26,8 @@ pub(super) struct Line<'a> {
     header: OnceCell<Option<Header<'a>>>,
     bare: OnceCell<Bare<'a>>,
     inner: OnceCell<Bare<'a>>,
+    /// The first stamp in brackets.
+    bracketed: OnceCell<Option<Stamp>>,
 }
 
 /// A text and the stamp that stood before it.
@@ -61,6 +63,7 @@ impl<'a> Line<'a> {
             header: OnceCell::new(),
             bare: OnceCell::new(),
             inner: OnceCell::new(),
+            bracketed: OnceCell::new(),
         }
     }
 
@@ -68,8 +71,13 @@ impl<'a> Line<'a> {
     pub(super) fn of_record(record: &Record<'a>, text: &'a [u8]) -> Line<'a> {
         let (program, process) = (record.program, record.process);
         let header = Header { stamp: None, host: b"", program, process, message: text, repeat: 1 };
-        let opened = Opened { text, whole: text, stamp: None, torn: false };
+        let opened = Opened { text, whole: text, stamp: None, torn: false, rewritten: false };
         Line { record: true, header: Some(header).into(), ..Line::new(opened, text.len()) }
+    }
+
+    /// Whose line it is; empty where it does not say.
+    pub(super) fn host(&self) -> &'a [u8] {
+        self.header.get_or_init(|| syslog::header(self.text)).as_ref().map_or(b"", |header| header.host)
     }
 
     /// The texts of a line that a filter matches on, the likeliest first; none when the line is none of the filter's.
@@ -89,7 +97,10 @@ impl<'a> Line<'a> {
             (Format::Json, 0) => Some(self.behind_stamp()).filter(|message| message.text.starts_with(b"{")),
             (Format::Syslog, 0) => self.behind_header(filter),
             (Format::Syslog, 1) => self.behind_both(filter),
-            (Format::Clf, 0) => Some(self.message(timestamp::bracketed_common_log(self.text), self.text)),
+            (Format::Clf, 0) => {
+                let stamp = self.bracketed.get_or_init(|| timestamp::bracketed_common_log(self.text));
+                Some(self.message(*stamp, self.text))
+            }
             (Format::Plain, 1) if named => self.behind_both(filter),
             (Format::Plain, 2) => Some(self.behind_stamp()),
             (Format::Plain, 3) => self.behind_stamp().of_longer(self.text),
@@ -126,7 +137,7 @@ impl<'a> Line<'a> {
     }
 
     fn behind_stamp(&self) -> Message<'a> {
-        let bare = self.bare.get_or_init(|| Bare::of(self.text));
+        let bare = self.bare.get_or_init(|| Bare::of(syslog::without_priority(self.text)));
         self.message(bare.stamp, bare.text)
     }
 

@@ -4,38 +4,38 @@
 //! header is read once, and only the patterns that require a text found in them are tried. Built once, immutable; what
 //! lines of a log leave behind for later ones is in the [`Memory`] of that log.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
-
+use super::account::is_whole;
 use super::envelope::{self, Torn};
-use super::file::{Filter, Join, Rule};
-use super::grams::{self, Grams};
+use super::file::{Filter, Join, Pattern, Rule};
 use super::line::{Line, Message};
 use super::memory::{Accusation, Memory};
+use super::program;
+use super::suppressed;
 use super::syslog;
-use super::timestamp::{self, Stamp};
-use super::{Clock, Finding, Hit, Offender, Record, Scanned, Told};
+use super::texts::{Ahead, Texts};
+use super::timestamp::{self, Times};
+use super::{Clock, Effect, Finding, Hit, KEPT_OF_LINE, Offender, Record, Scanned, Told};
 use crate::time::Timestamp;
 
 /// All filters of one source.
 pub(crate) struct Matcher {
     filters: Vec<Arc<Filter>>,
-    /// Finds lines in which a text may stand that patterns require; `None` when every line is looked at.
-    finder: Option<Finder>,
-    /// Finds those texts in a line. `None` when no pattern requires any.
-    texts: Option<AhoCorasick>,
-    /// Which patterns require each text; none require the marks of envelopes.
+    /// The texts that patterns require; `None` when none does.
+    texts: Option<Texts>,
+    /// Which patterns require each text; none require the marks of envelopes and repetitions.
     owners: Vec<Vec<Owner>>,
     /// Patterns that require no text: with any of these, every line is looked at.
     always: Vec<Owner>,
-    /// Every pattern in use, for records, which are few.
-    all: Vec<Owner>,
+    /// Whether there is any pattern at all.
+    any: bool,
 }
 
 /// A part of a filter that looks at lines. Ordered as they are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Owner {
+pub(super) struct Owner {
     /// Index of the filter.
     filter: u16,
     part: Part,
@@ -43,29 +43,17 @@ struct Owner {
 
 /// By index within the filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+pub(super) enum Part {
     Join(u16),
     Pattern(u16),
 }
 
-/// Finds the next place near which one of many texts may stand.
-struct Finder {
-    /// Most texts, all at once.
-    grams: Grams,
-    /// The texts that are too short for that.
-    short: Option<AhoCorasick>,
-}
-
-/// The next places in a block, as far as they are known.
-#[derive(Default)]
-struct Places {
-    gram: Option<usize>,
-    short: Option<usize>,
-}
+/// Whoever reads the log wants lines which say that others are missing. Greater than the parts of all filters.
+const SUPPRESSED: Owner = Owner { filter: u16::MAX, part: Part::Pattern(u16::MAX) };
 
 /// A block or record while it is searched.
 struct Search<'s, F> {
-    clock: &'s Clock,
+    times: Times<'s>,
     memory: &'s mut Memory,
     /// The parts to try on the line at hand.
     wanted: Vec<Owner>,
@@ -76,11 +64,12 @@ struct Search<'s, F> {
 impl Matcher {
     /// The hits name filters by their index in `filters`.
     pub(crate) fn new(filters: Vec<Arc<Filter>>) -> Matcher {
-        let mut texts: Vec<Vec<u8>> = envelope::MARKS.iter().map(|mark| mark.to_vec()).collect();
-        let mut owners: Vec<Vec<Owner>> = vec![Vec::new(); texts.len()];
-        let (mut always, mut all) = (Vec::new(), Vec::new());
-        for (owner, literals) in required(&filters) {
-            all.push(owner);
+        let silent = envelope::MARKS.iter().chain([&syslog::REPEATED]).map(|mark| (mark.to_vec(), Vec::new()));
+        let telling = suppressed::MARKS.iter().map(|mark| (mark.to_vec(), vec![SUPPRESSED]));
+        let (mut texts, mut owners): (Vec<Vec<u8>>, Vec<Vec<Owner>>) = silent.chain(telling).unzip();
+        let all: Vec<_> = required(&filters).collect();
+        let mut always = Vec::new();
+        for (owner, literals) in all.iter().cloned() {
             if literals.is_empty() {
                 always.push(owner);
             }
@@ -93,17 +82,16 @@ impl Matcher {
                 owners[known].push(owner);
             }
         }
-        let finder = Finder::new(&texts).filter(|_| always.is_empty());
-        let texts = if all.is_empty() { None } else { automaton(&texts) };
+        let texts = if all.is_empty() { None } else { Texts::new(&texts) };
         if texts.is_none() {
-            always.clone_from(&all);
+            always = all.iter().map(|(owner, _)| *owner).collect();
         }
-        Matcher { filters, finder, texts, owners, always, all }
+        Matcher { filters, texts, owners, always, any: !all.is_empty() }
     }
 
     /// Whole lines, as a source read them. Adds their hits in order.
     pub(crate) fn scan(&self, block: &[u8], clock: &Clock, memory: &mut Memory, hits: &mut Vec<Hit>) -> Scanned {
-        self.search(block, clock, memory, &mut |_, finding| hits.extend(hit(finding)));
+        self.search(block, clock, memory, &mut |at, finding| hits.extend(hit(finding, &block[at..])));
         let lines = memchr::memchr_iter(b'\n', block).count() + usize::from(block.last().is_some_and(|b| *b != b'\n'));
         let body = block.strip_suffix(b"\n").unwrap_or(block);
         let last = memchr::memrchr(b'\n', body).map_or(body, |newline| &body[newline + 1..]);
@@ -115,9 +103,18 @@ impl Matcher {
         let mut scratch = std::mem::take(&mut memory.scratch);
         if let Some(opened) = envelope::open(trim_end(record.message), &mut Torn::default(), &mut scratch) {
             let clock = Clock { now: record.time, zone: jiff::tz::TimeZone::UTC };
-            let mut found = |_, finding| hits.extend(hit(Finding { time: record.time, ..finding }));
-            let mut search = Search { clock: &clock, memory, wanted: self.all.clone(), found: &mut found };
-            self.try_parts(&Line::of_record(record, opened.text), 0, &mut search);
+            let wanted = std::mem::take(&mut memory.wanted);
+            let mut search = Search { times: Times::new(&clock), memory, wanted, found: &mut () };
+            if self.want(&[record.program, opened.text], &mut search.wanted) {
+                if search.wanted.last() == Some(&SUPPRESSED) {
+                    search.memory.note_suppressed(record.program, opened.text, record.time);
+                }
+                let mut findings = Vec::new();
+                self.try_parts(&Line::of_record(record, opened.text), &mut search, &mut findings);
+                let at_its_time = |finding| hit(Finding { time: record.time, ..finding }, record.message);
+                hits.extend(findings.into_iter().filter_map(at_its_time));
+            }
+            memory.wanted = search.wanted;
         }
         memory.scratch = scratch;
     }
@@ -144,99 +141,117 @@ impl Matcher {
         memory: &mut Memory,
         found: &mut impl FnMut(usize, Finding),
     ) {
-        let mut scratch = std::mem::take(&mut memory.scratch);
-        let mut search = Search { clock, memory, wanted: Vec::new(), found };
-        let (mut at, mut places) = (0, Places::default());
-        while let Some((start, end)) = self.next_candidate(block, at, &mut places) {
-            self.look(&block[start..end], start, &mut scratch, &mut search);
-            at = end + 1;
+        let (mut scratch, mut ahead) = (std::mem::take(&mut memory.scratch), std::mem::take(&mut memory.ahead));
+        let wanted = std::mem::take(&mut memory.wanted);
+        let mut search = Search { times: Times::new(clock), memory, wanted, found };
+        let mut at = 0;
+        ahead.clear();
+        while let Some(line) = self.next_candidate(block, at, &mut ahead) {
+            at = line.end + 1;
+            self.look(block, line, &ahead, &mut scratch, &mut search);
         }
-        search.memory.scratch = scratch;
+        let Search { memory, wanted, .. } = search;
+        (memory.scratch, memory.ahead, memory.wanted) = (scratch, ahead, wanted);
+        // The line behind it, if there is one already, was none that anything is found in.
+        memory.last.begin_block(block.len());
     }
 
-    /// Where the next line begins and ends that a pattern may match.
-    fn next_candidate(&self, block: &[u8], at: usize, places: &mut Places) -> Option<(usize, usize)> {
-        if at >= block.len() || self.all.is_empty() {
+    /// The next line that a pattern may match, of those that begin at `at` or behind it.
+    fn next_candidate(&self, block: &[u8], at: usize, ahead: &mut Ahead) -> Option<Range<usize>> {
+        if at >= block.len() || !self.any {
             return None;
         }
-        let place = match &self.finder {
-            Some(finder) => finder.next(block, at, places)?,
-            None => at,
-        };
-        let start = memchr::memrchr(b'\n', &block[at..place]).map_or(at, |newline| at + newline + 1);
-        let end = memchr::memchr(b'\n', &block[place..]).map_or(block.len(), |length| place + length);
-        Some((start, end))
+        match &self.texts {
+            Some(texts) if self.always.is_empty() => texts.next_line(block, at, ahead),
+            _ => Some(at..memchr::memchr(b'\n', &block[at..]).map_or(block.len(), |length| at + length)),
+        }
     }
 
     /// Tries the parts that require a text of this line.
     fn look(
         &self,
-        line: &[u8],
-        offset: usize,
+        block: &[u8],
+        place: Range<usize>,
+        ahead: &Ahead,
         scratch: &mut Vec<u8>,
         search: &mut Search<'_, impl FnMut(usize, Finding)>,
     ) {
+        let (line, offset, next) = (&block[place.clone()], place.start, place.end + 1);
         let Some(opened) = envelope::open(trim_end(line), &mut search.memory.torn, scratch) else { return };
-        search.wanted.clear();
-        search.wanted.extend(&self.always);
-        if let Some(texts) = &self.texts {
-            for text in texts.find_overlapping_iter(opened.text) {
-                search.wanted.extend(&self.owners[text.pattern().as_usize()]);
+        if search.memory.last.is_before(offset)
+            && let Some((host, repeat)) = syslog::last_repeated(opened.text)
+        {
+            let time = search.times.or_now(syslog::stamp(opened.text));
+            for finding in search.memory.last.again(host, repeat, time) {
+                (search.found)(offset, finding);
             }
-        }
-        if search.wanted.is_empty() {
             return;
         }
-        search.wanted.sort_unstable();
-        search.wanted.dedup();
-        self.try_parts(&Line::new(opened, line.len()), offset, search);
+        let known = self.always.is_empty() && !opened.rewritten;
+        let wanted = &mut search.wanted;
+        let any = match &self.texts {
+            Some(texts) if known => self.gather(wanted, |found| texts.of_line(block, place, ahead, found)),
+            _ => self.want(&[opened.text], wanted),
+        };
+        if !any {
+            return;
+        }
+        if search.wanted.last() == Some(&SUPPRESSED)
+            && let Some(header) = syslog::header(opened.text)
+        {
+            let time = search.times.or_now(header.stamp.or(opened.stamp));
+            search.memory.note_suppressed(header.program, header.message, time);
+        }
+        let line = Line::new(opened, line.len());
+        let mut findings = search.memory.last.take_space();
+        self.try_parts(&line, search, &mut findings);
+        for finding in &findings {
+            (search.found)(offset, finding.clone());
+        }
+        search.memory.last.keep(next, findings, || line.host());
+    }
+
+    /// Collects the parts whose texts stand in one of these; whether there are any.
+    fn want(&self, line: &[&[u8]], wanted: &mut Vec<Owner>) -> bool {
+        self.gather(wanted, |found| {
+            for (texts, piece) in self.texts.iter().flat_map(|texts| line.iter().map(move |piece| (texts, piece))) {
+                texts.all(piece, &mut *found);
+            }
+        })
+    }
+
+    /// The same, where `texts` tells which texts there are.
+    fn gather(&self, wanted: &mut Vec<Owner>, texts: impl FnOnce(&mut dyn FnMut(usize))) -> bool {
+        wanted.clear();
+        wanted.extend(&self.always);
+        texts(&mut |text| wanted.extend(&self.owners[text]));
+        wanted.sort_unstable();
+        wanted.dedup();
+        !wanted.is_empty()
     }
 
     /// Tries the wanted parts on a line; the first pattern of a filter that matches makes its finding.
-    fn try_parts(&self, line: &Line<'_>, offset: usize, search: &mut Search<'_, impl FnMut(usize, Finding)>) {
-        let wanted = std::mem::take(&mut search.wanted);
+    fn try_parts<F>(&self, line: &Line<'_>, search: &mut Search<'_, F>, findings: &mut Vec<Finding>) {
         let mut matched = None;
-        for owner in &wanted {
+        let Search { times, memory, wanted, .. } = search;
+        for owner in &*wanted {
             if matched == Some(owner.filter) {
                 continue;
             }
             let Some(filter) = self.filters.get(usize::from(owner.filter)) else { continue };
-            let try_message = |message| filter.attempt(*owner, line.cut, message, search.clock, search.memory);
+            let try_message = |message| filter.attempt(*owner, line.cut, message, times, memory);
             if let Some(finding) = line.messages(filter).find_map(try_message) {
                 matched = Some(owner.filter);
-                (search.found)(offset, finding);
+                findings.push(finding);
             }
         }
-        search.wanted = wanted;
-    }
-}
-
-impl Finder {
-    /// `None` when it cannot be built.
-    fn new(texts: &[Vec<u8>]) -> Option<Finder> {
-        let (long, short): (Vec<_>, Vec<_>) = texts.iter().cloned().partition(|text| text.len() >= grams::SHORTEST);
-        let short = if short.is_empty() { None } else { Some(automaton(&short)?) };
-        Some(Finder { grams: Grams::new(&long), short })
-    }
-
-    /// The next place from `at` on.
-    fn next(&self, block: &[u8], at: usize, places: &mut Places) -> Option<usize> {
-        let ahead = |known: Option<usize>, find: &dyn Fn() -> Option<usize>| match known {
-            Some(place) if place >= at => place,
-            _ => find().unwrap_or(usize::MAX),
-        };
-        let gram = ahead(places.gram, &|| self.grams.find(block, at));
-        let find_short = || Some(self.short.as_ref()?.find(Input::new(block).range(at..))?.start());
-        let short = ahead(places.short, &find_short);
-        *places = Places { gram: Some(gram), short: Some(short) };
-        Some(gram.min(short)).filter(|place| *place < block.len())
     }
 }
 
 impl Filter {
     /// Whether lines of this program are the filter's.
-    pub(super) fn accepts(&self, program: &[u8]) -> bool {
-        self.programs.is_empty() || self.programs.iter().any(|name| name.as_bytes() == program)
+    pub(crate) fn accepts(&self, program: &[u8]) -> bool {
+        self.programs.is_empty() || self.programs.iter().any(|name| program::is(name, program))
     }
 
     /// What a part of the filter makes of a message.
@@ -245,29 +260,22 @@ impl Filter {
         owner: Owner,
         cut: bool,
         message: Message<'_>,
-        clock: &Clock,
+        times: &mut Times<'_>,
         memory: &mut Memory,
     ) -> Option<Finding> {
-        let time = |stamp: Option<Stamp>| stamp.and_then(|stamp| stamp.resolve(clock)).unwrap_or(clock.now);
-        let finding = |pattern, told: Told, repeat| {
-            let (filter, evidence) = (owner.filter, self.evidence);
-            let Told { offender, user, stamp } = told;
-            Finding { filter, pattern, offender, time: time(stamp.or(message.stamp)), user, evidence, repeat }
-        };
-        match owner.part {
+        let joined = |address| Told::of(Offender::Address(address));
+        let (pattern, told, repeat) = match owner.part {
             Part::Join(index) => {
                 let join = self.joins.get(usize::from(index))?;
-                let (address, accusation) =
-                    join.name(owner.filter, index, cut, message, time(message.stamp), memory)?;
-                let told = Told { offender: Offender::Address(address), user: None, stamp: None };
-                Some(finding(accusation.pattern, told, accusation.repeat))
+                let (address, accusation) = join.name(owner.filter, index, cut, message, times, memory)?;
+                (accusation.pattern, joined(address), accusation.repeat)
             }
             Part::Pattern(index) => match &self.patterns.get(usize::from(index))?.rule {
                 Rule::Joined(rule) => {
                     let join = self.joins.get(usize::from(rule.join))?;
                     let id = rule.id(message.text, message.process)?;
                     let key = memory.key(owner.filter, rule.join, message.host, id);
-                    let now = time(message.stamp);
+                    let now = times.or_now(message.stamp);
                     let Some(address) = memory.address(key, now, join.within) else {
                         let accusation = Accusation { pattern: index, repeat: message.repeat };
                         if join.late {
@@ -275,12 +283,18 @@ impl Filter {
                         }
                         return None;
                     };
-                    let told = Told { offender: Offender::Address(address), user: None, stamp: None };
-                    Some(finding(index, told, message.repeat))
+                    (index, joined(address), message.repeat)
                 }
-                rule => Some(finding(index, rule.told(message.text, cut)?, message.repeat)),
+                rule => (index, rule.told(message.text, cut)?, message.repeat),
             },
+        };
+        let (filter, Pattern { evidence, effect, .. }) = (owner.filter, self.patterns.get(usize::from(pattern))?);
+        let Told { offender, user, port, stamp } = told;
+        if *effect == Effect::Forgive && !user.as_deref().is_some_and(is_whole) {
+            return None;
         }
+        let (time, evidence, effect) = (times.or_now(stamp.or(message.stamp)), *evidence, *effect);
+        Some(Finding { filter, pattern, offender, time, user, port, evidence, effect, repeat })
     }
 }
 
@@ -292,9 +306,12 @@ impl Rule {
             Rule::Text(rule) => {
                 let found = rule.find(text)?;
                 let (user, stamp) = (found.user(), found.stamp());
-                Some(Told { offender: found.offender, user, stamp })
+                Some(Told { user, stamp, ..Told::of(found.offender) })
             }
-            Rule::Packet(rule) => Some(Told { offender: Offender::Address(rule.find(text)?), user: None, stamp: None }),
+            Rule::Packet(rule) => {
+                let (source, port) = rule.find(text)?;
+                Some(Told { port, ..Told::of(Offender::Address(source)) })
+            }
             Rule::Json(rule) => rule.find(text),
             Rule::Joined(_) => None,
         }
@@ -309,7 +326,7 @@ impl Join {
         index: u16,
         cut: bool,
         message: Message<'_>,
-        now: Timestamp,
+        times: &mut Times<'_>,
         memory: &mut Memory,
     ) -> Option<(std::net::IpAddr, Accusation)> {
         let found = self.rule.find(message.text).filter(|_| !cut || !self.rule.needs_end())?;
@@ -318,7 +335,7 @@ impl Join {
             Offender::Address(address) => Some(address),
             Offender::Name(_) => None,
         };
-        let accusation = memory.name(key, address, now, self.within)?;
+        let accusation = memory.name(key, address, times.or_now(message.stamp), self.within)?;
         Some((address?, accusation))
     }
 }
@@ -327,35 +344,30 @@ impl Join {
 fn required(filters: &[Arc<Filter>]) -> impl Iterator<Item = (Owner, Vec<Vec<u8>>)> + '_ {
     (0u16..).zip(filters).flat_map(|(filter, used)| {
         let joins = (0u16..).zip(&used.joins);
-        let joins = joins.map(move |(index, join)| (Owner { filter, part: Part::Join(index) }, join.literals()));
+        let joins =
+            joins.map(move |(index, join)| (Owner { filter, part: Part::Join(index) }, used.texts(join.literals())));
         let patterns = (0u16..).zip(&used.patterns).filter(|(_, pattern)| pattern.mode <= used.mode);
-        let literals = |pattern: &super::file::Pattern| pattern.rule.literals();
+        let literals = |pattern: &Pattern| used.texts(pattern.rule.literals());
         joins.chain(
             patterns.map(move |(index, pattern)| (Owner { filter, part: Part::Pattern(index) }, literals(pattern))),
         )
     })
 }
 
-/// `None` when the texts are too many for one automaton: then every line is looked at.
-fn automaton(texts: &[Vec<u8>]) -> Option<AhoCorasick> {
-    let mut builder = AhoCorasick::builder();
-    builder
-        .match_kind(MatchKind::Standard)
-        .kind(Some(AhoCorasickKind::DFA))
-        .ascii_case_insensitive(true)
-        .build(texts)
-        .ok()
-}
-
+/// Without the newline, and blanks that relays and terminals leave at an end.
 pub(super) fn trim_end(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
+    line.trim_ascii_end()
 }
 
-fn hit(finding: Finding) -> Option<Hit> {
-    let Finding { filter, pattern, offender, time, user, evidence, repeat } = finding;
+/// `text` begins with the line.
+fn hit(finding: Finding, text: &[u8]) -> Option<Hit> {
+    let Finding { filter, pattern, offender, time, user, port, evidence, effect, repeat } = finding;
     match offender {
-        Offender::Address(address) => Some(Hit { address, time, filter, pattern, user, evidence, repeat }),
+        Offender::Address(address) => {
+            let kept = text.get(..KEPT_OF_LINE).unwrap_or(text);
+            let line = trim_end(memchr::memchr(b'\n', kept).map_or(kept, |end| &kept[..end])).into();
+            Some(Hit { address, time, filter, pattern, user, port, evidence, effect, repeat, line })
+        }
         Offender::Name(_) => None,
     }
 }

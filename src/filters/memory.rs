@@ -6,7 +6,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::Finding;
+use super::Suppressed;
 use super::envelope::Torn;
+use super::matcher::Owner;
+use super::suppressed;
+use super::texts::Ahead;
 use crate::time::Timestamp;
 
 /// Most keys that are remembered of one log; the oldest makes room.
@@ -16,13 +21,68 @@ const MOST_KEYS: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pub(super) torn: Torn,
-    /// Space for lines that must be rewritten to be read.
+    /// Lines that the log says are missing, since it was last taken.
+    pub(super) suppressed: Option<Suppressed>,
+    /// Space: for lines that must be rewritten to be read, for what is ahead in a block, for the parts to try on a line.
     pub(super) scratch: Vec<u8>,
+    pub(super) ahead: Ahead,
+    pub(super) wanted: Vec<Owner>,
+    pub(super) last: LastLine,
     said: HashMap<Key, (Timestamp, Said)>,
     /// The keys of `said` in the order in which they came.
     order: VecDeque<Key>,
     /// Keyed by chance, so that nobody can choose two texts with the same key.
     keys: RandomState,
+}
+
+/// The last line so far that anything was found in, for a line behind it that says how often it came again.
+#[derive(Debug, Default)]
+pub(super) struct LastLine {
+    /// Where the next line begins, in the block at hand.
+    next: usize,
+    /// Whose line it was.
+    host: Vec<u8>,
+    /// Empty where nothing was found, or it has been said already how often it came again.
+    findings: Vec<Finding>,
+}
+
+impl LastLine {
+    /// Whether the line that begins here is the next one.
+    pub(super) fn is_before(&self, start: usize) -> bool {
+        self.next == start && !self.findings.is_empty()
+    }
+
+    /// What it found, if a line of the same host says that it came again so often. It can be said once.
+    pub(super) fn again(&mut self, host: &[u8], repeat: u32, time: Timestamp) -> impl Iterator<Item = Finding> {
+        let mut findings = std::mem::take(&mut self.findings);
+        findings.retain(|_| self.host == host);
+        findings.into_iter().map(move |finding| Finding { time, repeat, ..finding })
+    }
+
+    /// An empty list, for what the next line finds.
+    pub(super) fn take_space(&mut self) -> Vec<Finding> {
+        let mut findings = std::mem::take(&mut self.findings);
+        findings.clear();
+        findings
+    }
+
+    /// What a line has found, in a list that may be empty.
+    pub(super) fn keep<'l>(&mut self, next: usize, findings: Vec<Finding>, host: impl FnOnce() -> &'l [u8]) {
+        if !findings.is_empty() {
+            self.next = next;
+            self.host.clear();
+            self.host.extend_from_slice(host());
+        }
+        self.findings = findings;
+    }
+
+    /// A block of this length has ended; what came last in it is before the first line of the next.
+    pub(super) fn begin_block(&mut self, length: usize) {
+        if self.next < length {
+            self.findings.clear();
+        }
+        self.next = 0;
+    }
 }
 
 /// Which lines belong together.
@@ -46,6 +106,18 @@ pub(super) struct Accusation {
 }
 
 impl Memory {
+    /// Keeps what a message says of missing lines, if that is what it says.
+    pub(super) fn note_suppressed(&mut self, program: &[u8], message: &[u8], time: Timestamp) {
+        if let Some((lines, by)) = suppressed::read(program, message) {
+            Suppressed::add(&mut self.suppressed, Suppressed { lines, by, time });
+        }
+    }
+
+    /// What the log has said of missing lines since the last call.
+    pub(crate) fn take_suppressed(&mut self) -> Option<Suppressed> {
+        self.suppressed.take()
+    }
+
     /// The key of a text (`id`) by which lines of a host belong together for one join of one filter.
     pub(super) fn key(&self, filter: u16, join: u16, host: &[u8], id: &[u8]) -> Key {
         Key(self.keys.hash_one((filter, join, host, id)))

@@ -2,28 +2,42 @@
 //! immutable and shared. It never reads a clock, a file or a name server.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::time::Timestamp;
 
+mod account; // whom a line says that it was
 mod address; // bytes → addresses, host names
 mod ambiguity; // whether attacker's text can stand where a pattern expects the address
 mod envelope; // what containers and terminals put around a line
 mod file; // filter files → filters
-mod grams; // where in a block one of many texts may stand
+mod grams; // where in a block one of many texts stands
 mod json; // rules on the fields of a JSON line
 mod line; // a line, taken apart as far as some filter asks
+mod literals; // what a line must contain for a pattern to match
 mod matcher; // blocks of lines → hits
 mod memory; // what earlier lines of a log leave behind for later ones
 mod netfilter; // rules on the kernel's packet log
 mod pattern; // rules on text, with `<ADDR>`
+mod program; // names of programs, as filters have them
+mod progress; // how far a pattern comes on a line, for authors
 mod rule; // what a `[[pattern]]` table asks for → rules
 mod sample; // the lines by which a filter proves itself
+mod suppressed; // lines that say that others are missing
+mod suspect; // what a line is like that nothing matches, for authors
 mod syslog; // lines → program and message
+mod texts; // which of many texts stand in a line
 mod timestamp; // stamps → times
 
-pub(crate) use file::{Filter, Filters, Format, Mode};
+pub(crate) use address::address_at;
+pub(crate) use file::{Filter, Filters, Format, Mode, Pattern, Rule, prove};
 pub(crate) use matcher::Matcher;
 pub(crate) use memory::Memory;
+pub(crate) use pattern::{trusts_end, would_find};
+pub(crate) use progress::{Progress, Reach};
+pub(crate) use sample::{hits_by, verify};
+pub(crate) use suppressed::{Limiter, Suppressed};
+pub(crate) use suspect::{Tone, layout, opened, tone};
 
 /// How far the address of a hit can be trusted. Ordered: proven is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -35,7 +49,16 @@ pub(crate) enum Evidence {
     Proven,
 }
 
-/// One line that is evidence against one address.
+/// What a matched line does to the window of its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It counts as this many hits, 1 to 100.
+    Count(u8),
+    /// A good log-in, and so no hit: what the same user failed from the same address is forgiven.
+    Forgive,
+}
+
+/// One line that is evidence against one address, or, where its effect says so, for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hit {
     /// As the line has it, with `::ffff:a.b.c.d` folded to `a.b.c.d`.
@@ -48,9 +71,27 @@ pub(crate) struct Hit {
     pub(crate) pattern: u16,
     /// The account that was tried, where the pattern names it. Attacker's text, at most 64 bytes.
     pub(crate) user: Option<Box<str>>,
+    /// The port that a logged packet was sent to.
+    pub(crate) port: Option<u16>,
     pub(crate) evidence: Evidence,
+    pub(crate) effect: Effect,
     /// How many times this happened: 1, or N for "message repeated N times".
     pub(crate) repeat: u32,
+    /// The line, at most [`KEPT_OF_LINE`] bytes of it. Attacker's text.
+    pub(crate) line: Arc<[u8]>,
+}
+
+/// What a hit keeps of its line, in bytes: what an administrator reads of it. More would only cost.
+pub(crate) const KEPT_OF_LINE: usize = 300;
+
+impl Hit {
+    /// How many hits it counts for; none when it forgives.
+    pub(crate) fn count(&self) -> u32 {
+        match self.effect {
+            Effect::Count(weight) => self.repeat.saturating_mul(u32::from(weight)),
+            Effect::Forgive => 0,
+        }
+    }
 }
 
 /// One log record whose envelope its source has opened already: the kernel's ring buffer, the journal.
@@ -85,10 +126,17 @@ pub(crate) enum Offender {
 pub(crate) struct Told {
     pub(crate) offender: Offender,
     pub(crate) user: Option<Box<str>>,
+    pub(crate) port: Option<u16>,
     pub(crate) stamp: Option<timestamp::Stamp>,
 }
 
-/// One line that is evidence, as `banctl scan` shows it: also where it names its offender only by host name.
+impl Told {
+    fn of(offender: Offender) -> Told {
+        Told { offender, user: None, port: None, stamp: None }
+    }
+}
+
+/// What was found in one line; other than a hit, also where it names its offender only by host name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// Index into the list of filters that the matcher was made from.
@@ -100,7 +148,9 @@ pub(crate) struct Finding {
     pub(crate) time: Timestamp,
     /// Attacker's text, at most 64 bytes.
     pub(crate) user: Option<Box<str>>,
+    pub(crate) port: Option<u16>,
     pub(crate) evidence: Evidence,
+    pub(crate) effect: Effect,
     pub(crate) repeat: u32,
 }
 

@@ -36,6 +36,10 @@ impl Flags {
     const TELLING: Flags = Flags(0b1_0111);
 
     pub(crate) fn named(name: &[u8]) -> Option<Flags> {
+        // All names are of this length; most words of a message are not.
+        if name.len() != 3 {
+            return None;
+        }
         Flags::NAMES.iter().position(|known| known.as_bytes() == name).map(|bit| Flags(1 << bit))
     }
 
@@ -76,10 +80,10 @@ impl PacketRule {
         (!stem.is_empty()).then(|| stem.as_bytes().into())
     }
 
-    /// The sender of the packet that a kernel message logs, if the rule describes it.
-    pub(crate) fn find(&self, message: &[u8]) -> Option<IpAddr> {
+    /// The sender of the packet that a kernel message logs, and the port it went to, if the rule describes it.
+    pub(crate) fn find(&self, message: &[u8]) -> Option<(IpAddr, Option<u16>)> {
         let packet = Packet::read(self.fields(message)?)?;
-        self.describes(&packet).then_some(packet.source)
+        self.describes(&packet).then_some((packet.source, packet.destination_port))
     }
 
     /// The fields, behind the prefix that the rule wants; behind any prefix but one for packets let through, when
@@ -109,16 +113,20 @@ impl PacketRule {
             && !self.is_answer(packet)
     }
 
-    /// Whether the packet is an answer to one of ours, unless the rule asks for just that kind of packet.
+    /// Whether the packet may be an answer to one of ours, unless the rule asks for just that kind of packet. What is
+    /// left of TCP are the shapes of a scan: a bare SYN, and what no connection ever sends (nothing at all, FIN alone or
+    /// with URG and PSH, SYN with FIN). Of a fragment behind the first the kernel prints neither ports nor flags: it
+    /// looks like a scan with no flags, and is as likely the rest of a long answer.
     fn is_answer(&self, packet: &Packet<'_>) -> bool {
         match packet.protocol {
             b"ICMP" => self.types.is_empty() && packet.icmp_type.is_none_or(|kind| ICMP_ERRORS.contains(&kind)),
             b"ICMPv6" => self.types.is_empty() && packet.icmp_type.is_none_or(|kind| ICMPV6_ERRORS.contains(&kind)),
-            b"TCP" => self.flags.is_none() && (packet.flags.has(Flags::ACK) || packet.flags.has(Flags::RST)),
-            b"UDP" => {
-                let answers = packet.source_port.is_some_and(|port| ANSWERING_PORTS.contains(&port));
-                answers && packet.destination_port.is_some_and(|port| port >= 1024)
+            b"TCP" if self.flags.is_none() => {
+                packet.source_port.is_none() || packet.flags.has(Flags::ACK) || packet.flags.has(Flags::RST)
             }
+            b"UDP" => packet.source_port.is_none_or(|port| {
+                ANSWERING_PORTS.contains(&port) && packet.destination_port.is_none_or(|port| port >= 1024)
+            }),
             _ => false,
         }
     }
@@ -143,26 +151,28 @@ impl<'t> Packet<'t> {
         let (mut input, mut output, mut protocol): (&[u8], &[u8], &[u8]) = (b"", b"", b"");
         let (mut source, mut flags) = (None, Flags::default());
         let (mut source_port, mut destination_port, mut icmp_type) = (None, None, None);
-        for word in fields.split(|byte| *byte == b' ').take_while(|word| !word.starts_with(b"[")) {
-            let Some(equals) = memchr::memchr(b'=', word) else {
-                flags = flags.union(Flags::named(word).unwrap_or_default());
-                continue;
-            };
-            let (key, value) = (word.get(..equals)?, word.get(equals + 1..)?);
-            match key {
-                b"IN" => input = value,
-                b"OUT" => output = value,
-                b"SRC" if source.is_none() => source = Some(address::whole(value)?),
-                b"PROTO" if protocol.is_empty() => protocol = value,
-                b"SPT" => source_port = source_port.or(number(value)),
-                b"DPT" => destination_port = destination_port.or(number(value)),
-                b"TYPE" => icmp_type = icmp_type.or(number(value)),
-                _ => {}
+        for word in words(fields).take_while(|word| !word.starts_with(b"[")) {
+            match word {
+                [b'I', b'N', b'=', value @ ..] => input = value,
+                [b'O', b'U', b'T', b'=', value @ ..] => output = value,
+                [b'S', b'R', b'C', b'=', value @ ..] if source.is_none() => source = Some(address::whole(value)?),
+                [b'P', b'R', b'O', b'T', b'O', b'=', value @ ..] if protocol.is_empty() => protocol = value,
+                [b'S', b'P', b'T', b'=', value @ ..] => source_port = source_port.or(number(value)),
+                [b'D', b'P', b'T', b'=', value @ ..] => destination_port = destination_port.or(number(value)),
+                [b'T', b'Y', b'P', b'E', b'=', value @ ..] => icmp_type = icmp_type.or(number(value)),
+                // No name of a flag has '=' in it.
+                word => flags = flags.union(Flags::named(word).unwrap_or_default()),
             }
         }
         let source = source.filter(|_| !input.is_empty())?;
         Some(Packet { input, output, source, protocol, source_port, destination_port, icmp_type, flags })
     }
+}
+
+/// The pieces of a text between blanks.
+fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = memchr::memchr_iter(b' ', text).chain([text.len()]);
+    ends.scan(0, |start, end| Some(&text[std::mem::replace(start, end + 1)..end]))
 }
 
 fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
@@ -176,9 +186,10 @@ pub(crate) fn strip_uptime(message: &[u8]) -> &[u8] {
 
 fn uptime_end(message: &[u8]) -> Option<usize> {
     let inside = message.strip_prefix(b"[")?;
-    let close = inside.iter().take(24).position(|byte| *byte == b']')?;
+    let close = memchr::memchr(b']', inside.get(..inside.len().min(24))?)?;
     let number = inside.get(..close)?.trim_ascii();
-    let is_uptime = number.contains(&b'.') && number.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    let is_uptime =
+        memchr::memchr(b'.', number).is_some() && number.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
     is_uptime.then_some(close + 2)
 }
 
@@ -210,7 +221,7 @@ mod tests {
     }
 
     fn source(rule: &PacketRule, message: &str) -> Option<String> {
-        rule.find(message.as_bytes()).map(|address| address.to_string())
+        rule.find(message.as_bytes()).map(|(address, _)| address.to_string())
     }
 
     const PING: &str = "IN=eth0 OUT= MAC=52:54:00 SRC=192.0.2.9 DST=198.51.100.1 LEN=84 PROTO=ICMP TYPE=8 CODE=0";
@@ -245,6 +256,62 @@ mod tests {
             assert_eq!(source(&any, message), None, "{message}");
         }
         assert!(source(&any, "BROKEN IN=eth0 OUT=eth1 SRC=192.0.2.9 PROTO=TCP SPT=1 DPT=2 SYN").is_some());
+    }
+
+    /// A message about a dropped packet, and whether it accuses its sender.
+    fn accuses(rule: &PacketRule, rest: &str) -> bool {
+        source(rule, &format!("DROP IN=eth0 OUT= SRC=192.0.2.9 DST=198.51.100.1 {rest}")).is_some()
+    }
+
+    #[test]
+    fn tcp_counts_in_the_shapes_of_a_scan_only() {
+        let any = PacketRule::default();
+        let segment = |flags: &str| format!("PROTO=TCP SPT=443 DPT=50000 WINDOW=1 RES=0x00 {flags}URGP=0");
+        for scan in ["SYN ", "", "FIN ", "URG PSH FIN ", "SYN FIN ", "CWR ECE SYN ", "URG "] {
+            assert!(accuses(&any, &segment(scan)), "{scan}");
+        }
+        for answer in ["ACK ", "ACK SYN ", "ACK FIN ", "ACK PSH ", "ACK RST ", "RST ", "URG ACK PSH RST SYN FIN "] {
+            assert!(!accuses(&any, &segment(answer)), "{answer}");
+        }
+    }
+
+    #[test]
+    fn udp_from_a_service_to_a_high_port_is_a_late_answer() {
+        let any = PacketRule::default();
+        for service in [53, 123, 443, 3478] {
+            assert!(!accuses(&any, &format!("PROTO=UDP SPT={service} DPT=1024 LEN=9")), "{service}");
+            assert!(accuses(&any, &format!("PROTO=UDP SPT={service} DPT=1023 LEN=9")), "{service} to a service");
+        }
+        assert!(accuses(&any, "PROTO=UDP SPT=4444 DPT=50000 LEN=9"));
+        let ports = PacketRule { ports: vec![50_000..=50_000], ..PacketRule::default() };
+        assert!(!accuses(&ports, "PROTO=UDP SPT=443 DPT=50000 LEN=9"), "a rule on ports cannot ask for answers");
+    }
+
+    #[test]
+    fn icmp_errors_are_reports_on_packets_of_ours() {
+        let any = PacketRule::default();
+        for error in [3, 4, 5, 11, 12] {
+            assert!(!accuses(&any, &format!("PROTO=ICMP TYPE={error} CODE=0")), "{error}");
+        }
+        assert!(accuses(&any, "PROTO=ICMP TYPE=8 CODE=0 ID=1 SEQ=1"));
+        assert!(accuses(&any, "PROTO=ICMPv6 TYPE=128 CODE=0") && !accuses(&any, "PROTO=ICMPv6 TYPE=3 CODE=0"));
+    }
+
+    #[test]
+    fn a_rule_that_names_flags_or_types_gets_them() {
+        let ack = PacketRule { flags: Flags::named(b"ACK"), ..PacketRule::default() };
+        assert!(accuses(&ack, "PROTO=TCP SPT=443 DPT=50000 RES=0x00 ACK URGP=0"));
+        assert!(!accuses(&ack, "PROTO=TCP SPT=443 DPT=50000 RES=0x00 ACK SYN URGP=0"));
+        let redirects = PacketRule { types: vec![5], ..PacketRule::default() };
+        assert!(accuses(&redirects, "PROTO=ICMP TYPE=5 CODE=1"));
+    }
+
+    #[test]
+    fn a_fragment_without_ports_accuses_nobody() {
+        for protocol in ["TCP", "UDP", "ICMP"] {
+            let fragment = format!("LEN=1500 TTL=60 ID=7 FRAG:185 PROTO={protocol} ");
+            assert!(!accuses(&PacketRule::default(), &fragment), "{protocol}");
+        }
     }
 
     #[test]

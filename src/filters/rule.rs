@@ -4,16 +4,42 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::file::Join;
+use super::file::{Join, Rule};
 use super::json::{Condition, FieldPath, JsonRule, Scalar, Source};
 use super::netfilter::{Flags, PacketRule};
 use super::pattern::{JoinedRule, PatternError, TextRule, condition};
+use super::{Effect, Evidence};
 use crate::config::document::{Table, Value};
 use crate::ledger::{Port, Protocol};
 
 /// A regex with `<ADDR>`.
 pub(crate) fn text(value: Value<'_>) -> Option<TextRule> {
     accepted(value, TextRule::new(value.string()?))
+}
+
+/// What matching lines do to a window.
+pub(crate) fn effect(table: &Table<'_>, evidence: Option<Evidence>, rule: Option<&Rule>) -> Option<Effect> {
+    let weight = table.get("weight");
+    let Some(forgive) = table.get("forgive") else {
+        let weight = weight.map_or(Some(1), |value| value.integer(1..=100));
+        return u8::try_from(weight?).ok().map(Effect::Count);
+    };
+    if !forgive.bool()? {
+        return refuse(forgive, "a pattern that does not forgive says nothing of it", "leave 'forgive' out");
+    }
+    if let Some(weight) = weight {
+        return refuse(weight, "a line that forgives is no hit and has no weight", "leave 'weight' out");
+    }
+    if evidence? == Evidence::Forgeable {
+        return refuse(forgive, "what may be forged forgives nothing", "only with evidence = \"proven\"");
+    }
+    if !rule?.settles_user() {
+        let hint = "name the group (?<user>…) at the top level; let what stands before it match nothing that contains \
+                    the text right in front of it, and the group nothing that contains the byte behind it, such as \
+                    '(?<user>[^']*)'; or put nothing of varying length between it and <ADDR>";
+        return refuse(forgive, "the line does not say for certain who logged in", hint);
+    }
+    Some(Effect::Forgive)
 }
 
 /// The line that names the address for others.
@@ -157,7 +183,7 @@ pub(crate) fn json(table: &Table<'_>) -> Option<JsonRule> {
     };
     let offender = match (addr, field, regex) {
         (Some(addr), None, None) => Source::Field(addr?),
-        (None, Some(field), Some(regex)) => Source::Text(field?, text(regex)?),
+        (None, Some(field), Some(regex)) => Source::Text(field?, Box::new(text(regex)?)),
         (Some(addr), Some(field), Some(regex)) => {
             conditions.push(Condition::Matches(field?, accepted(regex, condition(regex.string()?))?));
             Source::Field(addr?)

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::file::{Filter, Mode, Spot};
-use super::{Clock, Finding, Matcher, Memory, Offender};
+use super::{Clock, Effect, Finding, Matcher, Memory, Offender};
 use crate::config::document::{Table, Value};
 use crate::config::problem::Problems;
 use crate::time::Timestamp;
@@ -22,7 +22,7 @@ pub(crate) struct Sample {
     spot: Spot,
 }
 
-/// A line that must not hit, or not accuse a certain address.
+/// A line that must neither hit nor forgive, or not a certain address.
 #[derive(Debug)]
 pub(crate) struct Miss {
     lines: Vec<String>,
@@ -86,7 +86,10 @@ impl Miss {
             Some(address) => found.offender == Offender::Address(address),
             None => true,
         });
-        accused.map(|found| format!("this line must not hit, but accuses {}", shown(&found.offender)))
+        accused.map(|found| match found.effect {
+            Effect::Count(_) => format!("this line must not hit, but accuses {}", shown(&found.offender)),
+            Effect::Forgive => format!("this line must not match, but forgives {}", shown(&found.offender)),
+        })
     }
 }
 
@@ -96,11 +99,11 @@ fn lines(table: &Table<'_>) -> Option<Vec<String>> {
     line.map(|line| vec![line.to_owned()]).or(lines).filter(|lines| !lines.is_empty())
 }
 
-/// Runs all samples of a filter, with all its patterns in use.
-pub(crate) fn verify(filter: &Arc<Filter>, problems: &Problems) {
+/// What a filter, with all its patterns in use, finds in each of the lines of a sample.
+fn examiner(filter: &Filter) -> impl Fn(&[String]) -> Vec<Vec<Finding>> + use<> {
     let matcher = Matcher::new(vec![filter.with_mode(Mode::Aggressive)]);
     let clock = Clock { now: SAMPLES_READ_AT, zone: jiff::tz::TimeZone::UTC };
-    let examine = |lines: &[String]| -> Vec<Vec<Finding>> {
+    move |lines| {
         let mut memory = Memory::default();
         let examine = |line: &String| {
             let mut findings = Vec::new();
@@ -108,7 +111,19 @@ pub(crate) fn verify(filter: &Arc<Filter>, problems: &Problems) {
             findings
         };
         lines.iter().map(examine).collect()
-    };
+    }
+}
+
+/// For each pattern, which pattern each of its samples hits by.
+pub(crate) fn hits_by(filter: &Filter) -> Vec<Vec<Option<u16>>> {
+    let examine = examiner(filter);
+    let by = |sample: &Sample| Some(examine(&sample.lines).last()?.first()?.pattern);
+    filter.patterns.iter().map(|pattern| pattern.hits.iter().map(by).collect()).collect()
+}
+
+/// Runs all samples of a filter, with all its patterns in use.
+pub(crate) fn verify(filter: &Arc<Filter>, problems: &Problems) {
+    let examine = examiner(filter);
     for (index, pattern) in filter.patterns.iter().enumerate() {
         if pattern.hits.is_empty() {
             let problem = pattern.spot.problem(format!("the pattern '{}' has no sample", pattern.name));

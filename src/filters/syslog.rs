@@ -1,6 +1,7 @@
 //! The header of a syslog line. In: a line. Out: its stamp, program and message. A program's name stands where the
 //! syslog daemon wrote it; what looks like a header inside a message never is one.
 
+use super::netfilter::strip_uptime;
 use super::timestamp::{self, Stamp};
 
 /// A syslog line, taken apart.
@@ -36,18 +37,27 @@ pub(crate) fn header(line: &[u8]) -> Option<Header<'_>> {
         return rfc5424(rest.get(2..)?);
     }
     let text = after_priority.unwrap_or(line);
-    let (stamp, length) = timestamp::leading(text).map_or((None, 0), |(stamp, length)| (Some(stamp), length));
-    let rest = strip_severity(skip_blanks(text.get(length..)?));
+    let (stamp, rest) = match timestamp::leading(text) {
+        Some((stamp, length)) => (Some(stamp), text.get(length..)?),
+        None => (None, strip_uptime(text)),
+    };
+    let rest = strip_severity(skip_blanks(rest));
     let (host, tagged) = tagged(rest).map(|tagged| (&b""[..], tagged)).or_else(|| after_host(rest))?;
     let Tagged { program, process, message } = without_second_header(host, tagged);
+    let message = strip_message_id(message);
     let (message, repeat) = repeated(message);
     Some(Header { stamp, host, program, process, message, repeat })
 }
 
 /// The stamp alone, of any line that begins with one, behind a priority or not.
 pub(crate) fn stamp(line: &[u8]) -> Option<Stamp> {
-    let text = strip_priority(line).unwrap_or(line);
+    let text = without_priority(line);
     timestamp::leading(text.strip_prefix(b"1 ").unwrap_or(text)).map(|(stamp, _)| stamp)
+}
+
+/// The text behind `<38>`, which relays put before a line.
+pub(crate) fn without_priority(line: &[u8]) -> &[u8] {
+    strip_priority(line).unwrap_or(line)
 }
 
 fn strip_priority(line: &[u8]) -> Option<&[u8]> {
@@ -55,6 +65,17 @@ fn strip_priority(line: &[u8]) -> Option<&[u8]> {
     let digits = rest.iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
     let rest = rest.get(digits..)?.strip_prefix(b">")?;
     (digits > 0).then_some(rest)
+}
+
+/// `[ID 800047 auth.info] `, as Solaris writes before a message.
+fn strip_message_id(message: &[u8]) -> &[u8] {
+    let after = |text: &[u8]| -> Option<usize> {
+        let inside = text.strip_prefix(b"[ID ")?;
+        let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b' ');
+        let length = inside.iter().take(40).take_while(is_part).count();
+        inside.get(length..)?.starts_with(b"] ").then_some(length + 6)
+    };
+    after(message).and_then(|length| message.get(length..)).unwrap_or(message)
 }
 
 /// `<mail.notice> `, as BSD's syslogd writes with `-vv`.
@@ -68,13 +89,22 @@ fn strip_severity(text: &[u8]) -> &[u8] {
     after(text).and_then(|length| text.get(length..)).unwrap_or(text)
 }
 
-/// `host program[pid]: message`; some relays write the host twice.
+/// Whether a word is a facility and severity: `authpriv.info` (`BusyBox`), `auth|security:info` (AIX).
+fn is_severity(word: &[u8]) -> bool {
+    const LEVELS: [&[u8]; 10] =
+        [b"emerg", b"alert", b"crit", b"err", b"error", b"warn", b"warning", b"notice", b"info", b"debug"];
+    let mark = memchr::memrchr2(b'.', b':', word);
+    let level = mark.and_then(|mark| word.get(mark + 1..));
+    level.is_some_and(|level| LEVELS.contains(&level))
+}
+
+/// `host program[pid]: message`; some relays write the host twice, some daemons a facility behind it.
 fn after_host(text: &[u8]) -> Option<(&[u8], Tagged<'_>)> {
     let (host, rest) = word(text)?;
     let rest = skip_blanks(rest);
     let tagged = tagged(rest).or_else(|| {
         let (again, rest) = word(rest)?;
-        if again == host { tagged(skip_blanks(rest)) } else { None }
+        if again == host || is_severity(again) { tagged(skip_blanks(rest)) } else { None }
     });
     Some((host, tagged?))
 }
@@ -91,19 +121,26 @@ fn without_second_header<'a>(host: &[u8], tagged: Tagged<'a>) -> Tagged<'a> {
 
 /// `program[pid]: message`, `program: message` or `program[4711] message`, at the very start.
 fn tagged(text: &[u8]) -> Option<Tagged<'_>> {
-    let length = text.iter().take(128).position(|byte| matches!(byte, b' ' | b':' | b'['))?;
+    let length = memchr::memchr3(b' ', b':', b'[', text.get(..text.len().min(128))?)?;
     let (program, mut rest) = text.split_at_checked(length)?;
     let mut process: &[u8] = b"";
     if let Some(inside) = rest.strip_prefix(b"[") {
-        let close = inside.iter().take(64).position(|byte| matches!(byte, b']' | b' '))?;
+        let close = memchr::memchr2(b']', b' ', inside.get(..inside.len().min(64))?)?;
         process = inside.get(..close)?;
         rest = inside.get(close..)?.strip_prefix(b"]")?;
     }
     let numbered = !process.is_empty() && process.iter().all(u8::is_ascii_digit);
-    let message = rest.strip_prefix(b":").or(if numbered { Some(rest) } else { None })?;
+    let message = rest.strip_prefix(b":").or_else(|| after_level(rest)).or(if numbered { Some(rest) } else { None })?;
     let separated = matches!(message.first(), None | Some(b' '));
-    let message = message.strip_prefix(b" ").unwrap_or(message);
+    let message = skip_blanks(message);
     (!program.is_empty() && separated).then_some(Tagged { program, process, message })
+}
+
+/// What follows ` <Notice>:`, as macOS writes behind a program.
+fn after_level(text: &[u8]) -> Option<&[u8]> {
+    let inside = text.strip_prefix(b" <")?;
+    let length = inside.iter().take(16).take_while(|byte| byte.is_ascii_alphabetic()).count();
+    inside.get(length..)?.strip_prefix(b">:")
 }
 
 /// RFC 5424 behind its version: stamp, host, program, process id, message id, structured data, message.
@@ -143,6 +180,27 @@ fn structured_data(text: &[u8]) -> Option<&[u8]> {
 fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let length = memchr::memchr(b' ', text.get(..text.len().min(256))?)?;
     if length == 0 { None } else { text.split_at_checked(length) }
+}
+
+/// What a line contains that says how often the one before it came again.
+pub(crate) const REPEATED: &[u8] = b"last message repeated ";
+
+/// How often `last message repeated N times` says that the line before it came again, and the host that says so.
+/// Syslog daemons write it without a program or as themselves; text of a program has the program's name before it.
+pub(crate) fn last_repeated(line: &[u8]) -> Option<(&[u8], u32)> {
+    let line = line.strip_suffix(b" ---").unwrap_or(line);
+    let start = line.strip_suffix(b" times").or_else(|| line.strip_suffix(b" time"))?;
+    let at = memchr::memmem::find(start, REPEATED)?;
+    let count: u32 = std::str::from_utf8(start.get(at + REPEATED.len()..)?).ok()?.parse().ok()?;
+    let text = without_priority(line);
+    let length = timestamp::leading(text)?.1;
+    let before = start.get(line.len() - text.len() + length..at)?;
+    let before = strip_severity(skip_blanks(before)).trim_ascii_end();
+    let before = before.strip_suffix(b" ---").unwrap_or(before);
+    let (host, program) = word(before).unwrap_or((before, b""));
+    let program = program.trim_ascii();
+    let written_by_syslogd = program.is_empty() || program.starts_with(b"syslogd") && !program.contains(&b' ');
+    (written_by_syslogd && !host.is_empty()).then_some((host, count.clamp(1, MOST_REPEATS)))
 }
 
 pub(crate) fn skip_blanks(text: &[u8]) -> &[u8] {
@@ -187,6 +245,13 @@ mod tests {
             "Nov 21 01:30:00 web sshd[411]: web sshd: hello: x",
             "web sshd[411]: hello: x",
             "sshd[411]: hello: x",
+            "[12345.678901] web sshd[411]: hello: x",
+            "Nov 21 01:30:00 web sshd[411]:  hello: x",
+            "Nov 21 01:30:00 web sshd[411]: [ID 800047 auth.info] hello: x",
+            "Nov 21 01:30:00 web auth|security:info sshd[411]: hello: x",
+            "Nov 21 01:30:00 web authpriv.info sshd[411]: hello: x",
+            "Sat Nov 21 01:30:00 2026 authpriv.info sshd[411]: hello: x",
+            "Nov 21 01:30:00 web sshd[411] <Error>: hello: x",
         ] {
             assert_eq!(parts(line), Some(("sshd".to_owned(), "hello: x".to_owned(), 1)), "{line}");
         }
@@ -198,6 +263,29 @@ mod tests {
         assert_eq!((found.0.as_str(), found.1.as_str()), ("CRON", "(bob) CMD (echo sshd[1]: hello)"));
         assert_eq!(parts("Nov 21 01:30:00 web some words sshd[1]: hello"), None);
         assert_eq!(parts("192.0.2.1 - - [21/Nov/2026:01:30:00 +0100] \"GET / HTTP/1.1\" 200 1"), None);
+    }
+
+    #[test]
+    fn a_syslog_daemon_says_how_often_the_last_message_came_again() {
+        for line in [
+            "Nov 21 01:30:00 web last message repeated 3 times",
+            "Nov 21 01:30:00 web syslogd: last message repeated 3 times",
+            "Nov 21 01:30:00 web --- last message repeated 3 times ---",
+            "<38>Nov 21 01:30:00 web last message repeated 3 times",
+            "Nov 21 01:30:00 <auth.info> web last message repeated 3 times",
+        ] {
+            assert_eq!(last_repeated(line.as_bytes()), Some((&b"web"[..], 3)), "{line}");
+        }
+        for line in [
+            "Nov 21 01:30:00 web bob: last message repeated 3 times",
+            "Nov 21 01:30:00 web bob[1]: x last message repeated 3 times",
+            "Nov 21 01:30:00 web syslogd: x: last message repeated 3 times",
+            "last message repeated 3 times",
+            "Nov 21 01:30:00 last message repeated 3 times",
+            "Nov 21 01:30:00 web last message repeated x times",
+        ] {
+            assert_eq!(last_repeated(line.as_bytes()), None, "{line}");
+        }
     }
 
     #[test]

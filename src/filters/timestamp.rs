@@ -49,6 +49,42 @@ impl Stamp {
     }
 }
 
+/// Turns the stamps of a block into times. What the calendar said of the last second is kept: many lines share it.
+pub(super) struct Times<'c> {
+    clock: &'c Clock,
+    last: Option<(Civil, Option<Timestamp>)>,
+}
+
+impl<'c> Times<'c> {
+    pub(super) fn new(clock: &'c Clock) -> Times<'c> {
+        Times { clock, last: None }
+    }
+
+    /// As [`Stamp::resolve`]; now, where there is no stamp or no such date.
+    pub(super) fn or_now(&mut self, stamp: Option<Stamp>) -> Timestamp {
+        let time = match stamp {
+            Some(Stamp::Civil(civil)) => self.civil(civil),
+            Some(Stamp::Instant(time)) => Some(time),
+            None => None,
+        };
+        time.map_or(self.clock.now, |time| time.min(self.clock.now))
+    }
+
+    fn civil(&mut self, civil: Civil) -> Option<Timestamp> {
+        // Without a year, the part of the second may decide which one is meant.
+        let (second, micros) = match civil.year {
+            Some(_) => (Civil { micros: 0, ..civil }, civil.micros),
+            None => (civil, 0),
+        };
+        let time = match self.last {
+            Some((last, time)) if last == second => time,
+            _ => second.resolve(self.clock),
+        };
+        self.last = Some((second, time));
+        time.map(|time| Timestamp::from_micros(time.as_micros().saturating_add(micros.into())))
+    }
+}
+
 impl Civil {
     fn resolve(&self, clock: &Clock) -> Option<Timestamp> {
         if let Some(year) = self.year {
@@ -97,9 +133,28 @@ fn leading_bare(text: &[u8]) -> Option<(Stamp, usize)> {
         b'0'..=b'9' => LAYOUTS.iter().find_map(|layout| attempt(text, *layout)),
         b'@' => attempt(text, tai64n),
         b'd' if text.starts_with(b"date=") => attempt(text, date_and_time_fields),
-        first if first.is_ascii_alphabetic() => attempt(text, month_first).or_else(|| attempt(text, mail_date)),
+        first if first.is_ascii_alphabetic() => {
+            NAMES_FIRST.iter().find_map(|layout| attempt(text, *layout)).or_else(|| field(text))
+        }
         _ => None,
     }
+}
+
+/// Layouts that begin with letters.
+const NAMES_FIRST: [fn(&mut Reader<'_>) -> Option<Stamp>; 4] = [month_first, mail_date, zone_first, level_first];
+
+/// The names of a field that holds the stamp.
+const FIELDS: [&[u8]; 3] = [b"t=", b"ts=", b"time="];
+
+/// `t=2026-11-21T01:30:00+0100`, `time="2026-11-21T01:30:00Z"`, as programs write their fields.
+fn field(text: &[u8]) -> Option<(Stamp, usize)> {
+    let value = FIELDS.iter().find_map(|name| text.strip_prefix(*name))?;
+    let before = text.len() - value.len();
+    let Some(quoted) = value.strip_prefix(b"\"") else {
+        return leading_bare(value).map(|(stamp, length)| (stamp, before + length));
+    };
+    let (stamp, length) = leading_bare(quoted)?;
+    (quoted.get(length) == Some(&b'"')).then_some((stamp, before + length + 2))
 }
 
 fn attempt(text: &[u8], layout: fn(&mut Reader<'_>) -> Option<Stamp>) -> Option<(Stamp, usize)> {
@@ -125,6 +180,9 @@ fn month_first(reader: &mut Reader<'_>) -> Option<Stamp> {
         month = reader.month();
     }
     let month = month?;
+    if reader.byte(b'-') {
+        return month_first_dashed(reader, month);
+    }
     reader.blanks()?;
     let day = reader.number(1, 2)?;
     reader.byte(b',');
@@ -143,10 +201,44 @@ fn month_first(reader: &mut Reader<'_>) -> Option<Stamp> {
     Some(Stamp::Civil(civil))
 }
 
+/// The rest of `Nov-21-26 01:30:00`.
+fn month_first_dashed(reader: &mut Reader<'_>, month: u8) -> Option<Stamp> {
+    let day = reader.two()?;
+    reader.expect(b'-')?;
+    let year = Some(reader.short_or_long_year()?);
+    reader.blanks()?;
+    let mut civil = Civil { year, month, day, ..Civil::default() };
+    reader.time(&mut civil)?;
+    Some(Stamp::Civil(civil))
+}
+
 /// `Sat, 21 Nov 2026 01:30:00 +0100` (RFC 5322).
 fn mail_date(reader: &mut Reader<'_>) -> Option<Stamp> {
     reader.weekday()?;
     common_log(reader)
+}
+
+/// `CET Nov 21 01:30:00`.
+fn zone_first(reader: &mut Reader<'_>) -> Option<Stamp> {
+    let zone = reader.zone_letters()?;
+    reader.blanks()?;
+    match month_first(reader)? {
+        Stamp::Civil(civil) => Some(Stamp::Civil(Civil { offset: zone.offset(), ..civil })),
+        instant @ Stamp::Instant(_) => Some(instant),
+    }
+}
+
+/// `W1121 01:30:00.123456`, month and day behind the letter of a severity (glog).
+fn level_first(reader: &mut Reader<'_>) -> Option<Stamp> {
+    reader.one_of(b"IWEF")?;
+    if reader.digits() != 4 {
+        return None;
+    }
+    let (month, day) = (reader.two()?, reader.two()?);
+    reader.blanks()?;
+    let mut civil = Civil { month, day, ..Civil::default() };
+    reader.time(&mut civil)?;
+    Some(Stamp::Civil(civil))
 }
 
 /// `2026-11-21T01:30:00.123456+01:00`, `2026-11-21 01:30:00,123`, `2026/11/21 - 01:30:00`, `2026:11:21-01:30:00`.
@@ -181,15 +273,18 @@ fn common_log(reader: &mut Reader<'_>) -> Option<Stamp> {
     Some(Stamp::Civil(civil))
 }
 
-/// `11/21/2026 01:30:00` (month first, unless that cannot be), `21.11.2026 01:30:00`, `21-11-2026 01:30:00`.
+/// `11/21/2026 01:30:00` (month first, unless that cannot be), `11/21/26-01:30:00`, `21.11.2026 01:30:00`,
+/// `21-11-2026 - 01:30:00`.
 fn numbers_first(reader: &mut Reader<'_>) -> Option<Stamp> {
     let first = u8::try_from(reader.number(1, 2)?).ok()?;
     let separator = reader.one_of(b"/.-")?;
     let second = u8::try_from(reader.number(1, 2)?).ok()?;
     reader.expect(separator)?;
-    let year = Some(reader.year()?);
-    reader.one_of(b" :,T")?;
-    reader.blanks();
+    let year = Some(reader.short_or_long_year()?);
+    if !reader.text_ahead(b" - ") {
+        reader.one_of(b" :,T-")?;
+        reader.blanks();
+    }
     let (month, day) = if separator == b'/' && first <= 12 { (first, second) } else { (second, first) };
     let mut civil = Civil { year, month, day, ..Civil::default() };
     reader.time(&mut civil)?;
@@ -225,12 +320,14 @@ fn short_iso(reader: &mut Reader<'_>) -> Option<Stamp> {
     Some(Stamp::Civil(civil))
 }
 
-/// `11-21 01:30:00`, without a year.
+/// `11-21 01:30:00`, `11/21-01:30:00.123456`, without a year.
 fn month_and_day(reader: &mut Reader<'_>) -> Option<Stamp> {
     let month = reader.two()?;
     reader.one_of(b"-/")?;
     let day = reader.two()?;
-    reader.blanks()?;
+    if !reader.byte(b'-') {
+        reader.blanks()?;
+    }
     let mut civil = Civil { month, day, ..Civil::default() };
     reader.time(&mut civil)?;
     Some(Stamp::Civil(civil))
@@ -376,6 +473,11 @@ impl Reader<'_> {
         u16::try_from(self.long(4)?).ok().filter(|year| (1970..=9998).contains(year))
     }
 
+    /// `2026`, or `26` of this century.
+    fn short_or_long_year(&mut self) -> Option<u16> {
+        if self.digits() == 2 { Some(2000 + u16::from(self.two()?)) } else { self.year() }
+    }
+
     /// ` 2026` after the time of day, as some write it; it must not be the beginning of something longer.
     fn trailing_year(&mut self) -> Option<u16> {
         let mut ahead = Reader { text: self.text, at: self.at };
@@ -389,12 +491,24 @@ impl Reader<'_> {
     }
 
     fn month(&mut self) -> Option<u8> {
-        const MONTHS: [&[u8; 3]; 12] =
-            [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
         let name = self.text.get(self.at..self.at + 3)?;
-        let index = MONTHS.iter().position(|month| name.eq_ignore_ascii_case(*month))?;
+        let month = match &[name[0], name[1], name[2]].map(|letter| letter.to_ascii_lowercase()) {
+            b"jan" => 1,
+            b"feb" => 2,
+            b"mar" => 3,
+            b"apr" => 4,
+            b"may" => 5,
+            b"jun" => 6,
+            b"jul" => 7,
+            b"aug" => 8,
+            b"sep" => 9,
+            b"oct" => 10,
+            b"nov" => 11,
+            b"dec" => 12,
+            _ => return None,
+        };
         self.at += 3;
-        u8::try_from(index + 1).ok()
+        Some(month)
     }
 
     /// `Sat `, `Sat, `.
@@ -456,18 +570,24 @@ impl Reader<'_> {
         offset
     }
 
-    /// ` UTC`: the offset is certain; ` CET`: taken for the clock's own.
+    /// As [`Reader::zone_letters`], behind a blank.
     fn zone_name(&mut self) -> Option<Zone> {
+        self.expect(b' ')?;
+        self.zone_letters()
+    }
+
+    /// `UTC`: the offset is certain; `CET`: taken for the clock's own.
+    fn zone_letters(&mut self) -> Option<Zone> {
         const UTC: [&[u8]; 2] = [b"UTC", b"GMT"];
         const OTHERS: [&[u8]; 24] = [
             b"CEST", b"CET", b"EEST", b"EET", b"MSK", b"WEST", b"WET", b"BST", b"IST", b"EST", b"EDT", b"CST", b"CDT",
             b"MST", b"MDT", b"PST", b"PDT", b"JST", b"KST", b"HKT", b"AEST", b"AEDT", b"NZST", b"NZDT",
         ];
-        let word = self.text.get(self.at..)?.strip_prefix(b" ")?;
+        let word = self.text.get(self.at..)?;
         let length = word.iter().take(5).take_while(|byte| byte.is_ascii_uppercase()).count();
         let ends = word.get(length).is_none_or(|next| !next.is_ascii_alphanumeric());
         let name = word.get(..length).filter(|_| ends)?;
-        self.at += length + 1;
+        self.at += length;
         if UTC.contains(&name) {
             return Some(Zone::Utc);
         }
@@ -563,6 +683,16 @@ mod tests {
             "21-Nov-2026 01:30:00.123",
             "21/nov./2026:01:30:00 +0100",
             "21-11-2026 01:30:00 +0100",
+            "11/21/2026 - 01:30:00",
+            "Nov-21-26 01:30:00",
+            "11/21/26-01:30:00.123456",
+            "11/21-01:30:00.123456",
+            "[CET Nov 21 01:30:00]",
+            "UTC Nov 21 00:30:00",
+            "W1121 01:30:00.123456",
+            "t=2026-11-21T01:30:00+0100",
+            "ts=1795221000.123",
+            "time=\"2026-11-21T00:30:00Z\"",
         ] {
             assert_eq!(read(text), Some(("2026-11-21T00:30:00Z".to_owned(), text.len())), "{text}");
         }

@@ -19,12 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const COMPLAINT: usize = 300;
 
 /// The tool's path, if it is installed.
-pub(super) fn find(tool: &'static str) -> Option<PathBuf> {
+pub(crate) fn find(tool: &'static str) -> Option<PathBuf> {
     FOLDERS.iter().map(|folder| PathBuf::from(folder).join(tool)).find(|path| path.is_file())
 }
 
 /// Runs a tool and gives what it wrote to its standard output. `Err` when it is missing, fails, or does not end.
-pub(super) fn run(tool: &'static str, arguments: &[&str], input: &str) -> Result<String, FirewallError> {
+pub(crate) fn run(tool: &'static str, arguments: &[&str], input: &str) -> Result<String, FirewallError> {
     let path = find(tool).ok_or(FirewallError::NotInstalled { tool })?;
     let failed = |error: std::io::Error| FirewallError::ToolFailed { tool, complaint: error.to_string() };
     let mut stdin = memory(tool).map_err(failed)?;

@@ -113,6 +113,7 @@ impl std::error::Error for FirewallError {}
 fn package(tool: &str) -> &'static str {
     match tool {
         "nft" => "nftables",
+        "ip" => "iproute2",
         _ => "iptables",
     }
 }

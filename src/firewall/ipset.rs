@@ -1,13 +1,15 @@
 //! ipset's sets over netlink (`linux/netfilter/ipset/ip_set.h`): made, filled, changed, counted, read, swapped, destroyed.
-//! All are of type `hash:net` with timeouts. It knows sets and elements, not bans.
+//! All are of type `hash:net` with timeouts and counters. It knows sets and elements, not bans.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::FirewallError;
 use super::netlink::{self, Messages, NLA_F_NET_BYTEORDER, NLM_F_CREATE, NetlinkError, Socket};
+use super::{Count, FirewallError};
 
 /// Longest timeout that the kernel keeps, in seconds; it silently cuts longer ones.
 pub(super) const LONGEST: Duration = Duration::from_secs(2_147_483);
@@ -38,12 +40,19 @@ const ATTR_LINENO: u16 = 9;
 const DATA_IP: u16 = 1;
 const DATA_CIDR: u16 = 3;
 const DATA_TIMEOUT: u16 = 6;
+const DATA_FLAGS: u16 = 8;
 const DATA_HASHSIZE: u16 = 18;
 const DATA_MAXELEM: u16 = 19;
+/// The same number in the description of a set and in that of an element.
 const DATA_ELEMENTS: u16 = 24;
+const DATA_BYTES: u16 = 24;
+const DATA_PACKETS: u16 = 25;
 /// Within `DATA_IP`.
 const IP_V4: u16 = 1;
 const IP_V6: u16 = 2;
+
+/// In `DATA_FLAGS`: each element counts what it matches. 16 bytes per element.
+const FLAG_WITH_COUNTERS: u32 = 1 << 3;
 
 const FLAG_LIST_NAMES: u32 = 1 << 1;
 const FLAG_LIST_HEADER: u32 = 1 << 2;
@@ -63,8 +72,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Messages per datagram when each stands alone, so that an error of one stops none of the others.
 const CHANGES_AT_ONCE: usize = 512;
-/// Elements per message when a set is filled: 1000 of IPv6 stay below the 64 KiB of an attribute.
-const FILLED_AT_ONCE: usize = 1000;
+/// Elements per message when a set is filled: 800 of IPv6 with counters stay below the 64 KiB of an attribute.
+const FILLED_AT_ONCE: usize = 800;
 /// A set is made for this many elements at least: it costs nothing until they come.
 const LEAST_CAPACITY: usize = 65_536 * 16;
 const LEAST_BUCKETS: usize = 1024;
@@ -104,8 +113,34 @@ impl Family {
 /// What is to happen to one element of a set. Timeouts are whole seconds up to [`LONGEST`], 0 for ever.
 #[derive(Debug)]
 pub(super) enum Step<'a> {
-    Add { set: &'a str, prefix: IpNet, timeout: u32 },
-    Delete { set: &'a str, prefix: IpNet },
+    /// A fresh one counts from nothing, also where the kernel has not swept out one that is over.
+    Add {
+        set: &'a str,
+        prefix: IpNet,
+        timeout: u32,
+        fresh: bool,
+    },
+    Delete {
+        set: &'a str,
+        prefix: IpNet,
+    },
+}
+
+/// An element as the kernel holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Element {
+    pub(super) prefix: IpNet,
+    /// Seconds left, 0 for ever.
+    pub(super) timeout: u32,
+    /// What it has matched; `None` in a set without counters.
+    pub(super) count: Option<Count>,
+}
+
+/// While a set's elements are read, by whichever thread, the kernel refuses to swap or destroy it.
+static READING: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    READING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug)]
@@ -150,6 +185,7 @@ impl Ipset {
         messages.attribute(DATA_HASHSIZE | NLA_F_NET_BYTEORDER, &number(buckets));
         messages.attribute(DATA_MAXELEM | NLA_F_NET_BYTEORDER, &number(capacity));
         messages.attribute(DATA_TIMEOUT | NLA_F_NET_BYTEORDER, &0u32.to_be_bytes());
+        messages.attribute(DATA_FLAGS | NLA_F_NET_BYTEORDER, &FLAG_WITH_COUNTERS.to_be_bytes());
         messages.close();
         match self.socket.send_one(&mut messages) {
             Ok(()) | Err(NetlinkError::Refused(EEXIST)) => Ok(()),
@@ -157,8 +193,14 @@ impl Ipset {
         }
     }
 
-    /// Puts many elements into a set, a thousand per message. The kernel stops at the first error.
-    pub(super) fn fill(&mut self, set: &str, elements: &[(IpNet, u32)]) -> Result<(), FirewallError> {
+    /// Puts many elements into a set, many per message, with what they have counted. The kernel stops at the first
+    /// error.
+    pub(super) fn fill(
+        &mut self,
+        set: &str,
+        elements: &[(IpNet, u32)],
+        counted: &HashMap<IpNet, Count>,
+    ) -> Result<(), FirewallError> {
         let mut messages = Messages::default();
         for chunk in elements.chunks(FILLED_AT_ONCE) {
             messages.clear();
@@ -167,7 +209,7 @@ impl Ipset {
             messages.attribute(ATTR_LINENO, &1u32.to_ne_bytes());
             messages.open(ATTR_ADT);
             for (prefix, timeout) in chunk {
-                element(&mut messages, prefix, Some(*timeout));
+                element(&mut messages, prefix, Some(*timeout), counted.get(prefix));
             }
             messages.close();
             self.socket.send_one(&mut messages).map_err(|error| adding(set, error))?;
@@ -200,6 +242,7 @@ impl Ipset {
         begin(&mut messages, CMD_SWAP, 0, Family::V4);
         messages.text(ATTR_SETNAME, one);
         messages.text(ATTR_TYPENAME, other);
+        let _alone = alone();
         self.socket.send_one(&mut messages).map_err(FirewallError::of("the exchange of an ipset"))
     }
 
@@ -209,6 +252,7 @@ impl Ipset {
         let mut messages = Messages::default();
         begin(&mut messages, CMD_DESTROY, 0, Family::V4);
         messages.text(ATTR_SETNAME, set);
+        let _alone = alone();
         let mut answer = self.socket.send_one(&mut messages);
         for _ in 0..BUSY_TRIES {
             if answer != Err(NetlinkError::Refused(ERR_BUSY)) {
@@ -243,14 +287,15 @@ impl Ipset {
         Ok(count.filter(|_| there))
     }
 
-    /// All elements of a set with the seconds left, 0 for ever. Empty when there is no such set.
-    pub(super) fn elements(&mut self, set: &str) -> Result<Vec<(IpNet, u32)>, FirewallError> {
-        let mut elements = Vec::new();
+    /// Hands out all elements of a set; none when there is no such set. Half a microsecond for each, so for many it is
+    /// no work for the thread that bans.
+    pub(super) fn each_element(&mut self, set: &str, mut each: impl FnMut(Element)) -> Result<(), FirewallError> {
+        let _alone = alone();
         self.list(Some(set), 0, |body| {
             let list = netlink::attribute(body, ATTR_ADT).unwrap_or_default();
-            elements.extend(netlink::attributes(list).filter_map(|(_, data)| read_element(data)));
+            netlink::attributes(list).filter_map(|(_, data)| read_element(data)).for_each(&mut each);
         })?;
-        Ok(elements)
+        Ok(())
     }
 
     /// `Ok(false)` when there is no such set.
@@ -276,17 +321,19 @@ fn begin(messages: &mut Messages, command: u16, flags: u16, family: Family) {
 
 /// Without `NLM_F_EXCL`: adding again sets the timeout anew, deleting what is absent is done.
 fn write_step(messages: &mut Messages, step: &Step<'_>) {
-    let (command, set, prefix, timeout) = match step {
-        Step::Add { set, prefix, timeout } => (CMD_ADD, set, prefix, Some(*timeout)),
-        Step::Delete { set, prefix } => (CMD_DEL, set, prefix, None),
+    let nothing = Count::default();
+    let (command, set, prefix, timeout, count) = match step {
+        Step::Add { set, prefix, timeout, fresh } => (CMD_ADD, set, prefix, Some(*timeout), fresh.then_some(&nothing)),
+        Step::Delete { set, prefix } => (CMD_DEL, set, prefix, None, None),
     };
     begin(messages, command, 0, Family::of(prefix));
     messages.text(ATTR_SETNAME, set);
-    element(messages, prefix, timeout);
+    element(messages, prefix, timeout, count);
 }
 
 /// An element always carries its timeout when added: without one an element that is there would become one for ever.
-fn element(messages: &mut Messages, prefix: &IpNet, timeout: Option<u32>) {
+/// Without a count, one that is there keeps its own.
+fn element(messages: &mut Messages, prefix: &IpNet, timeout: Option<u32>, count: Option<&Count>) {
     messages.open(ATTR_DATA);
     messages.open(DATA_IP);
     match prefix.network() {
@@ -298,11 +345,15 @@ fn element(messages: &mut Messages, prefix: &IpNet, timeout: Option<u32>) {
     if let Some(timeout) = timeout {
         messages.attribute(DATA_TIMEOUT | NLA_F_NET_BYTEORDER, &timeout.to_be_bytes());
     }
+    if let Some(Count { packets, bytes }) = count {
+        messages.attribute(DATA_BYTES | NLA_F_NET_BYTEORDER, &bytes.to_be_bytes());
+        messages.attribute(DATA_PACKETS | NLA_F_NET_BYTEORDER, &packets.to_be_bytes());
+    }
     messages.attribute(ATTR_LINENO | NLA_F_NET_BYTEORDER, &0u32.to_be_bytes());
     messages.close();
 }
 
-fn read_element(data: &[u8]) -> Option<(IpNet, u32)> {
+fn read_element(data: &[u8]) -> Option<Element> {
     let (kind, octets) = netlink::attributes(netlink::attribute(data, DATA_IP)?).next()?;
     let address: IpAddr = match kind {
         IP_V4 => Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?).into(),
@@ -311,7 +362,9 @@ fn read_element(data: &[u8]) -> Option<(IpNet, u32)> {
     };
     let length = *netlink::attribute(data, DATA_CIDR)?.first()?;
     let timeout = netlink::attribute(data, DATA_TIMEOUT).and_then(big_endian)?;
-    Some((IpNet::new(address, length).ok()?, timeout))
+    let number = |kind| netlink::attribute(data, kind).and_then(|value| value.try_into().ok()).map(u64::from_be_bytes);
+    let count = number(DATA_PACKETS).zip(number(DATA_BYTES)).map(|(packets, bytes)| Count { packets, bytes });
+    Some(Element { prefix: IpNet::new(address, length).ok()?, timeout, count })
 }
 
 fn big_endian(value: &[u8]) -> Option<u32> {

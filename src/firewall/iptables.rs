@@ -1,16 +1,16 @@
 //! The backend for iptables: a chain of our own whose rules match ipset's sets, one pair of sets per scope. Rules are
 //! made by `iptables-restore` and nearly never change; bans are elements of sets and travel over netlink.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::ipset::{Family, Ipset, LONGEST, Step};
+use super::ipset::{Element, Family, Ipset, LONGEST, Step};
 use super::mirror::Mirror;
 use super::netlink::Socket;
 use super::rules::{Plan, View, holds_rules};
-use super::{Backend, FirewallError, Inspection, Settings, command, nft};
+use super::{Backend, Count, FirewallError, Inspection, Seen, Settings, command, nft};
 use crate::ledger::{Change, Entry, Scope};
 use crate::time::{Timestamp, Until};
 
@@ -19,12 +19,12 @@ const REARM_EVERY: Duration = Duration::from_secs(7 * 86_400);
 
 /// The programs of one flavour of iptables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tools {
-    save: [&'static str; 2],
-    restore: [&'static str; 2],
+pub(crate) struct Tools {
+    pub(crate) save: [&'static str; 2],
+    pub(crate) restore: [&'static str; 2],
 }
 
-const SYSTEM: Tools =
+pub(crate) const SYSTEM: Tools =
     Tools { save: ["iptables-save", "ip6tables-save"], restore: ["iptables-restore", "ip6tables-restore"] };
 const LEGACY: Tools = Tools {
     save: ["iptables-legacy-save", "ip6tables-legacy-save"],
@@ -136,10 +136,21 @@ impl Iptables {
         let (set, draft) = (self.plan.set(family, scope), self.plan.draft(family, scope));
         self.ipset.destroy(&draft)?;
         self.ipset.create(&draft, family, elements.len())?;
-        self.ipset.fill(&draft, elements)?;
+        let counted = self.counted(&set)?;
+        self.ipset.fill(&draft, elements, &counted)?;
         self.ipset.create(&set, family, 0)?;
         self.ipset.swap(&draft, &set)?;
         self.ipset.destroy(&draft)
+    }
+
+    /// What the elements of a set have counted, where that is anything; a set of an earlier version counts nothing.
+    fn counted(&mut self, set: &str) -> Result<HashMap<IpNet, Count>, FirewallError> {
+        let mut counted = HashMap::new();
+        self.ipset.each_element(set, |element| {
+            let count = element.count.filter(|count| *count != Count::default());
+            counted.extend(count.map(|count| (element.prefix, count)));
+        })?;
+        Ok(counted)
     }
 
     /// Makes sets and rules for the scopes that appear for the first time.
@@ -249,8 +260,9 @@ impl Backend for Iptables {
             let family = Family::of(&prefix).index();
             let (set, mirror) = (&pair.names[family], &mut pair.mirrors[family]);
             if let Some(until) = until.filter(|until| !until.is_over(now)) {
+                let fresh = !mirror.holds(&prefix, now);
                 mirror.set(prefix, until);
-                steps.push((set.clone(), prefix, Some(timeout(until, now))));
+                steps.push((set.clone(), prefix, Some((timeout(until, now), fresh))));
             } else {
                 mirror.clear(&prefix);
                 steps.push((set.clone(), prefix, None));
@@ -259,7 +271,7 @@ impl Backend for Iptables {
         let steps: Vec<Step<'_>> = steps
             .iter()
             .map(|(set, prefix, timeout)| match timeout {
-                Some(timeout) => Step::Add { set, prefix: *prefix, timeout: *timeout },
+                Some((timeout, fresh)) => Step::Add { set, prefix: *prefix, timeout: *timeout, fresh: *fresh },
                 None => Step::Delete { set, prefix: *prefix },
             })
             .collect();
@@ -285,11 +297,10 @@ impl Backend for Iptables {
                 scopes.extend(self.plan.scopes(&self.view(family)?, family));
             }
             for scope in scopes {
-                for (prefix, seconds) in self.ipset.elements(&self.plan.set(family, &scope))? {
-                    let left = Duration::from_secs(u64::from(seconds));
-                    let until = if seconds == 0 { Until::Forever } else { Until::At(now + left) };
-                    entries.push(Entry { prefix, scope: scope.clone(), until });
-                }
+                self.ipset.each_element(&self.plan.set(family, &scope), |element| {
+                    let until = left(element).map_or(Until::Forever, |left| Until::At(now + left));
+                    entries.push(Entry { prefix: element.prefix, scope: scope.clone(), until });
+                })?;
             }
         }
         Ok(entries)
@@ -327,6 +338,30 @@ impl Backend for Iptables {
     }
 }
 
+/// Hands out what the sets of these scopes hold, beside the thread that changes them.
+pub(super) fn look(
+    settings: &Settings,
+    scopes: &BTreeSet<Scope>,
+    each: &mut dyn FnMut(Seen<'_>),
+) -> Result<(), FirewallError> {
+    let plan = Plan::new(settings);
+    let mut ipset = Ipset::open()?;
+    for scope in scopes {
+        for family in Family::BOTH {
+            let set = plan.set(family, scope);
+            ipset.each_element(&set, |element| {
+                each(Seen { set: &set, prefix: element.prefix, scope, left: left(element), count: element.count });
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// What is left of an element's time, `None` for ever.
+fn left(element: Element) -> Option<Duration> {
+    (element.timeout > 0).then(|| Duration::from_secs(u64::from(element.timeout)))
+}
+
 /// Whether there are sets of ours. Where the kernel cannot say, there are none.
 pub(super) fn has_traces(settings: &Settings) -> bool {
     let plan = Plan::new(settings);
@@ -349,7 +384,7 @@ fn families() -> Vec<Family> {
 
 /// Which flavour to use, whether its rules are those of `nf_tables`, and why it. The system's own, unless only the other
 /// one holds rules: that is then the one that the administrator works with.
-fn choose() -> Result<(Tools, bool, String), FirewallError> {
+pub(crate) fn choose() -> Result<(Tools, bool, String), FirewallError> {
     let native = command::run("iptables", &["--version"], "")?.contains("nf_tables");
     let (other, other_name) = if native { (LEGACY, "legacy") } else { (NFT, "nf_tables") };
     let in_use = |tools: Tools| {

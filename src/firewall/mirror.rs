@@ -28,6 +28,15 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
+    /// Whether the prefix is there and not over.
+    pub(super) fn holds(&self, prefix: &IpNet, now: Timestamp) -> bool {
+        let end = match prefix.trunc() {
+            IpNet::V4(net) => self.ipv4.get(&net),
+            IpNet::V6(net) => self.ipv6.get(&net),
+        };
+        end.is_some_and(|end| *end > second(Until::At(now)))
+    }
+
     pub(super) fn set(&mut self, prefix: IpNet, until: Until) {
         let end = second(until);
         let before = match prefix.trunc() {
@@ -113,6 +122,8 @@ mod tests {
         mirror.set(net("2001:db8::/64"), Until::Forever);
         mirror.set(net("192.0.2.2/32"), Until::At(START + Duration::from_secs(5)));
         assert_eq!(mirror.least(START), 3);
+        assert!(mirror.holds(&net("192.0.2.1/32"), START) && !mirror.holds(&net("192.0.2.3/32"), START));
+        assert!(!mirror.holds(&net("192.0.2.2/32"), START + Duration::from_secs(6)));
         assert_eq!(mirror.least(START + Duration::from_secs(6)), 2);
         mirror.clear(&net("192.0.2.2/32"));
         mirror.clear(&net("192.0.2.1/32"));

@@ -2,10 +2,12 @@
 //! `sync` rebuilds it. Foreign rules are never touched.
 
 pub(crate) mod blocklist; // the plain list beside any backend
-mod command; // runs iptables-restore and nft: no shell, no waiting without end
+pub(crate) mod command; // runs iptables-restore and nft: no shell, no waiting without end
 mod error; // what can go wrong, with the remedy
+mod flows; // ends what a banned source has open
+pub(crate) mod handshakes; // who has completed one, by the kernel's connection tracking
 mod ipset; // ipset's sets over netlink
-mod iptables; // backend: a chain in iptables that matches ipset's sets
+pub(crate) mod iptables; // backend: a chain in iptables that matches ipset's sets
 mod mirror; // what a backend has put into the kernel
 mod netlink; // messages to the kernel and its answers
 mod nft; // nf_tables' sets, elements and generation over netlink
@@ -18,9 +20,14 @@ pub(crate) mod task; // the thread that owns the backend
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
+use std::time::Duration;
 
-use crate::ledger::{Change, Entry};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::{Change, Entry, Scope};
 use crate::time::Timestamp;
 
 pub(crate) use error::FirewallError;
@@ -36,6 +43,8 @@ pub(crate) struct Settings {
     /// Whether packets *to* a banned address are dropped as well.
     pub(crate) egress: bool,
     pub(crate) target: Target,
+    /// Whether what a newly banned source has open is ended in connection tracking too.
+    pub(crate) conntrack: bool,
     pub(crate) on_stop: OnStop,
 }
 
@@ -179,6 +188,40 @@ pub(crate) enum Inspection {
     Intact,
     /// A sentence that says what was found.
     Damaged(String),
+}
+
+/// What an entry of the kernel has matched since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Count {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+}
+
+/// An entry as the kernel holds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    /// The name of the set that it is in.
+    pub(crate) set: &'a str,
+    pub(crate) prefix: IpNet,
+    pub(crate) scope: &'a Scope,
+    /// `None` for ever.
+    pub(crate) left: Option<Duration>,
+    /// `None` where the kernel is too old to count.
+    pub(crate) count: Option<Count>,
+}
+
+/// Hands out every entry of these scopes that the kernel holds, with what it has counted. For other threads than the
+/// task's: many entries take a while, and bans do not wait for it. `backend` must be the one that is in use.
+pub(crate) fn look(
+    settings: &Settings,
+    scopes: &BTreeSet<Scope>,
+    each: &mut dyn FnMut(Seen<'_>),
+) -> Result<(), FirewallError> {
+    match settings.backend {
+        Choice::Iptables => iptables::look(settings, scopes, each),
+        Choice::Nftables => nftables::look(settings, scopes, each),
+        Choice::Auto | Choice::None => Ok(()),
+    }
 }
 
 /// Opens the backend that is wanted, or the one that works here, and says why that one.

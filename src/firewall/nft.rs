@@ -4,8 +4,8 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::FirewallError;
 use super::netlink::{self, Messages, NLM_F_CREATE, NetlinkError, Socket};
+use super::{Count, FirewallError};
 
 const SUBSYSTEM: u8 = 10;
 const KIND: u16 = (SUBSYSTEM as u16) << 8;
@@ -31,16 +31,35 @@ const LIST_ELEMENT: u16 = 1;
 const ELEMENT_KEY: u16 = 1;
 const ELEMENT_TIMEOUT: u16 = 4;
 const ELEMENT_EXPIRATION: u16 = 5;
+const ELEMENT_EXPRESSION: u16 = 7;
+const EXPRESSION_NAME: u16 = 1;
+const EXPRESSION_DATA: u16 = 2;
+const COUNTER_BYTES: u16 = 1;
+const COUNTER_PACKETS: u16 = 2;
 const DATA_VALUE: u16 = 1;
 const GENERATION_ID: u16 = 1;
 
 const ENOENT: i32 = 2;
 
-/// Elements per message: 900 of IPv6 with a timeout stay below the 64 KiB of an attribute.
-pub(super) const ELEMENTS_AT_ONCE: usize = 900;
+/// Elements per message: 600 of IPv6 with a timeout and a counter stay below the 64 KiB of an attribute.
+pub(super) const ELEMENTS_AT_ONCE: usize = 600;
 
-/// One element and the milliseconds left to it, `None` for ever.
-pub(super) type Element = (IpAddr, Option<u64>);
+/// One element of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Element {
+    pub(super) address: IpAddr,
+    /// Milliseconds, `None` for ever.
+    pub(super) left: Option<u64>,
+    /// What it has matched. Added without it, an element of a set that counts begins at nothing.
+    pub(super) count: Option<Count>,
+}
+
+impl Element {
+    /// One that has counted nothing.
+    pub(super) fn new(address: IpAddr, left: Option<u64>) -> Element {
+        Element { address, left, count: None }
+    }
+}
 
 /// What is to happen to elements of one set. Within a transaction the steps are done in order.
 #[derive(Debug)]
@@ -77,8 +96,11 @@ pub(super) fn transaction(socket: &mut Socket, table: &str, steps: &[Step<'_>]) 
                 messages.text(ATTR_TABLE, table);
                 messages.text(LIST_SET, set);
                 messages.open(LIST_ELEMENTS);
-                for (address, timeout) in chunk {
-                    write_element(messages, *address, timeout.filter(|_| kind == NEW_ELEMENT));
+                for element in chunk {
+                    match step {
+                        Step::Add { .. } => write_element(messages, element),
+                        Step::Delete { .. } => write_element(messages, &Element::new(element.address, None)),
+                    }
                 }
                 messages.close();
             }
@@ -87,16 +109,25 @@ pub(super) fn transaction(socket: &mut Socket, table: &str, steps: &[Step<'_>]) 
     answer.map_err(FirewallError::of("changes to a set of nf_tables"))
 }
 
-fn write_element(messages: &mut Messages, address: IpAddr, timeout: Option<u64>) {
+fn write_element(messages: &mut Messages, element: &Element) {
     messages.open(LIST_ELEMENT);
     messages.open(ELEMENT_KEY);
-    match address {
+    match element.address {
         IpAddr::V4(address) => messages.attribute(DATA_VALUE, &address.octets()),
         IpAddr::V6(address) => messages.attribute(DATA_VALUE, &address.octets()),
     }
     messages.close();
-    if let Some(timeout) = timeout {
-        messages.attribute(ELEMENT_TIMEOUT, &timeout.to_be_bytes());
+    if let Some(left) = element.left {
+        messages.attribute(ELEMENT_TIMEOUT, &left.to_be_bytes());
+    }
+    if let Some(Count { packets, bytes }) = element.count {
+        messages.open(ELEMENT_EXPRESSION);
+        messages.text(EXPRESSION_NAME, "counter");
+        messages.open(EXPRESSION_DATA);
+        messages.attribute(COUNTER_BYTES, &bytes.to_be_bytes());
+        messages.attribute(COUNTER_PACKETS, &packets.to_be_bytes());
+        messages.close();
+        messages.close();
     }
     messages.close();
 }
@@ -106,6 +137,32 @@ pub(super) fn elements(socket: &mut Socket, table: &str, set: &str) -> Result<Ve
     let mut elements = Vec::new();
     each_element(socket, table, set, |element| elements.extend(read_element(element)))?;
     Ok(elements)
+}
+
+/// One element of a set, if it is there.
+pub(super) fn element(
+    socket: &mut Socket,
+    table: &str,
+    set: &str,
+    address: IpAddr,
+) -> Result<Option<Element>, FirewallError> {
+    let mut messages = Messages::default();
+    messages.begin(GET_ELEMENT, 0, INET, 0);
+    messages.text(ATTR_TABLE, table);
+    messages.text(LIST_SET, set);
+    messages.open(LIST_ELEMENTS);
+    write_element(&mut messages, &Element::new(address, None));
+    messages.close();
+    let mut found = None;
+    let answer = socket.ask(&mut messages, &mut |_, body| {
+        let list = netlink::attribute(body, LIST_ELEMENTS).unwrap_or_default();
+        found = netlink::attributes(list).find_map(|(_, element)| read_element(element));
+    });
+    match answer {
+        Ok(_) => Ok(found),
+        Err(NetlinkError::Refused(ENOENT)) => Ok(None),
+        Err(error) => Err(FirewallError::of("a look at a set of nf_tables")(error)),
+    }
 }
 
 /// How many elements a set has. Takes time in proportion to them.
@@ -140,7 +197,17 @@ fn read_element(element: &[u8]) -> Option<Element> {
     let number = |kind| netlink::attribute(element, kind).and_then(|v| v.try_into().ok()).map(u64::from_be_bytes);
     // An element that never ends has no timeout, or on newer kernels one of 0.
     let left = number(ELEMENT_TIMEOUT).filter(|timeout| *timeout != 0).and_then(|_| number(ELEMENT_EXPIRATION));
-    Some((address, left))
+    Some(Element { address, left, count: read_count(element) })
+}
+
+fn read_count(element: &[u8]) -> Option<Count> {
+    let expression = netlink::attribute(element, ELEMENT_EXPRESSION)?;
+    if netlink::text(netlink::attribute(expression, EXPRESSION_NAME)?) != "counter" {
+        return None;
+    }
+    let data = netlink::attribute(expression, EXPRESSION_DATA)?;
+    let number = |kind| netlink::attribute(data, kind).and_then(|v| v.try_into().ok()).map(u64::from_be_bytes);
+    Some(Count { packets: number(COUNTER_PACKETS)?, bytes: number(COUNTER_BYTES)? })
 }
 
 /// The names of the sets of a table; `None` when the list changed while it was read.

@@ -1,5 +1,6 @@
 //! The text of our table in nftables, and the names of its sets. Pure: nothing is run here.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -13,6 +14,12 @@ const SPELLED_PORTS: usize = 30;
 
 /// Chains by which our table is known; the others have the names of their hooks.
 pub(super) const OUR_CHAINS: [&str; 3] = ["sources", "destinations", "refuse"];
+/// What REJECT sends passes the output hook like any packet to a banned address, and must get out.
+const ANSWERS: [&str; 3] = [
+    "tcp flags & rst == rst",
+    "icmp type destination-unreachable icmp code port-unreachable",
+    "icmpv6 type destination-unreachable icmpv6 code port-unreachable",
+];
 const HOOKS: [&str; 3] = ["input", "forward", "output"];
 
 /// What makes our table, apart from the sets.
@@ -23,6 +30,14 @@ pub(super) struct Layout {
     forward: bool,
     egress: bool,
     target: Target,
+    pub(super) sets: Sets,
+}
+
+/// Whether the elements of sets count what they match; the kernel can since 5.7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sets {
+    Counting,
+    Plain,
 }
 
 /// Which set a ban is in.
@@ -38,10 +53,12 @@ impl Key {
         Key { scope: scope.clone(), ipv4: prefix.addr().is_ipv4(), length: prefix.prefix_len() }
     }
 
-    pub(super) fn name(&self) -> String {
+    /// The name tells also whether the set counts: one cannot be made into the other.
+    fn name(&self, sets: Sets) -> String {
         let spelled = self.scope.0.len() <= SPELLED_PORTS;
         let scope = if spelled { scope::long_name(&self.scope) } else { scope::short_name(&self.scope) };
-        format!("v{}_{}_{scope}", if self.ipv4 { 4 } else { 6 }, self.length)
+        let kind = if sets == Sets::Counting { 'c' } else { 'v' };
+        format!("{kind}{}_{}_{scope}", if self.ipv4 { 4 } else { 6 }, self.length)
     }
 
     /// Reads the name of a set; scopes that did not fit it are unknown.
@@ -50,11 +67,21 @@ impl Key {
         let (length, scope) = rest.split_once('_')?;
         let length: u8 = length.parse().ok()?;
         let (ipv4, longest) = match family {
-            "v4" => (true, 32),
-            "v6" => (false, 128),
+            "c4" | "v4" => (true, 32),
+            "c6" | "v6" => (false, 128),
             _ => return None,
         };
         (1..=longest).contains(&length).then_some(Key { scope: scope::parse_long_name(scope)?, ipv4, length })
+    }
+
+    /// Which of the scopes the set of this name is for, and the length of its prefixes.
+    pub(super) fn of_set<'a>(name: &str, scopes: &'a BTreeSet<Scope>) -> Option<(&'a Scope, u8)> {
+        scopes.iter().find_map(|scope| {
+            let mut parts = name.splitn(3, '_');
+            let (kind, length, of) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+            let known = matches!(kind, "c4" | "c6" | "v4" | "v6");
+            (known && (of == scope::long_name(scope) || of == scope::short_name(scope))).then_some((scope, length))
+        })
     }
 
     fn kind(&self) -> &'static str {
@@ -62,8 +89,7 @@ impl Key {
     }
 
     /// The condition on an address of a packet, `saddr` or `daddr`.
-    fn matches(&self, side: &str) -> String {
-        let name = self.name();
+    fn matches(&self, side: &str, name: &str) -> String {
         match (self.ipv4, self.length) {
             (true, 32) => format!("ip {side} @{name}"),
             (false, 128) => format!("ip6 {side} @{name}"),
@@ -88,7 +114,27 @@ impl Layout {
             forward: hook(&["FORWARD", "DOCKER-USER"]),
             egress: settings.egress,
             target: settings.target,
+            sets: Sets::Counting,
         }
+    }
+
+    pub(super) fn name_of(&self, key: &Key) -> String {
+        key.name(self.sets)
+    }
+
+    /// The input of `nft` that makes the sets of these keys, which no rule matches yet.
+    pub(super) fn empty_sets(&self, keys: &[Key]) -> String {
+        let mut script = format!("add table inet {}\n", self.table);
+        for key in keys {
+            self.set(&mut script, key);
+        }
+        script
+    }
+
+    fn set(&self, script: &mut String, key: &Key) {
+        let (table, name, kind) = (&self.table, self.name_of(key), key.kind());
+        let counter = if self.sets == Sets::Counting { " counter;" } else { "" };
+        let _ = writeln!(script, "add set inet {table} {name} {{ type {kind}; flags timeout;{counter} }}");
     }
 
     /// The input of `nft` that makes our table right with these sets, without those that are stale, in one step.
@@ -113,8 +159,13 @@ impl Layout {
         let _ = writeln!(script, "add rule {table} refuse meta l4proto tcp reject with tcp reset");
         let _ = writeln!(script, "add rule {table} refuse reject with icmpx type port-unreachable");
         for key in keys {
-            let _ = writeln!(script, "add set {table} {} {{ type {}; flags timeout; }}", key.name(), key.kind());
+            self.set(&mut script, key);
             self.rules_of(&mut script, &table, key);
+        }
+        if self.target == Target::Reject {
+            for answer in ANSWERS {
+                let _ = writeln!(script, "add rule {table} output {answer} accept");
+            }
         }
         let jumps = [
             (self.input, "input", "sources"),
@@ -131,12 +182,17 @@ impl Layout {
     /// As a target, an address of this machine is never matched: should a ban cover one, it must not cut off
     /// everybody who talks to us.
     fn rules_of(&self, script: &mut String, table: &str, key: &Key) {
+        let name = self.name_of(key);
         let verdict = if self.target == Target::Drop { "drop" } else { "jump refuse" };
         for (chain, side, ports, local) in
             [("sources", "saddr", "dport", ""), ("destinations", "daddr", "sport", "fib daddr type != local ")]
         {
             for condition in conditions(&key.scope, ports) {
-                let _ = writeln!(script, "add rule {table} {chain} {condition}{} {local}{verdict}", key.matches(side));
+                let _ = writeln!(
+                    script,
+                    "add rule {table} {chain} {condition}{} {local}{verdict}",
+                    key.matches(side, &name)
+                );
             }
         }
     }
@@ -165,8 +221,12 @@ mod tests {
     fn the_name_of_a_set_tells_what_it_is_for() {
         let scope = scope::parse_long_name("80t_443u").unwrap();
         let key = Key::of(&"2001:db8::/64".parse().unwrap(), &scope);
-        assert_eq!(key.name(), "v6_64_80t_443u");
-        assert_eq!(Key::parse("v6_64_80t_443u"), Some(key));
+        assert_eq!(
+            (key.name(Sets::Counting).as_str(), key.name(Sets::Plain).as_str()),
+            ("c6_64_80t_443u", "v6_64_80t_443u")
+        );
+        assert_eq!(Key::parse("v6_64_80t_443u").as_ref(), Some(&key));
+        assert_eq!(Key::parse("c6_64_80t_443u"), Some(key));
         for name in ["v4_33_all", "v4_0_all", "v5_8_all", "v4_24", "other"] {
             assert_eq!(Key::parse(name), None, "{name}");
         }

@@ -2,7 +2,7 @@
 //! prefix length and scope; an interval set would take time in proportion to its size for each ban. Structure is made
 //! by `nft` and nearly never changes; elements travel over netlink.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use super::mirror::Mirror;
 use super::netlink::Socket;
 use super::nft::{self, Element, Step};
-use super::nft_rules::{Key, Layout, OUR_CHAINS};
-use super::{Backend, FirewallError, Inspection, Settings, command};
+use super::nft_rules::{Key, Layout, OUR_CHAINS, Sets};
+use super::{Backend, Count, FirewallError, Inspection, Seen, Settings, command};
 use crate::ledger::{Change, Entry, Scope};
 use crate::time::{Timestamp, Until};
 
@@ -32,15 +32,15 @@ const TRIES: usize = 10;
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Free,
-    /// For so many milliseconds, `None` for ever.
-    Banned(Option<u64>),
+    /// For so many milliseconds, `None` for ever; with what it has counted so far.
+    Banned(Option<u64>, Option<Count>),
 }
 
 impl Fate {
     fn element(self, address: IpAddr) -> Option<Element> {
         match self {
             Fate::Free => None,
-            Fate::Banned(left) => Some((address, left)),
+            Fate::Banned(left, count) => Some(Element { address, left, count }),
         }
     }
 }
@@ -81,7 +81,13 @@ impl Nftables {
             return Err(FirewallError::ForeignTable { table: backend.layout.table });
         }
         let example = Key::of(&IpNet::from(IpAddr::from([192, 0, 2, 1])), &Scope::default());
-        command::run("nft", &["--check", "-f", "-"], &backend.layout.script(&[example], &[]))?;
+        let check = |layout: &Layout| {
+            command::run("nft", &["--check", "-f", "-"], &layout.script(std::slice::from_ref(&example), &[]))
+        };
+        if check(&backend.layout).is_err() {
+            backend.layout.sets = Sets::Plain;
+            check(&backend.layout)?;
+        }
         Ok((backend, "nftables works".to_owned()))
     }
 
@@ -106,7 +112,7 @@ impl Nftables {
     /// deletion finds all of them; adding alone would not renew the time of one that is there.
     fn put(&mut self, name: &str, wanted: &[(IpAddr, Fate)]) -> Result<(), FirewallError> {
         for chunk in wanted.chunks(ELEMENTS_PER_TRANSACTION) {
-            let all: Vec<Element> = chunk.iter().map(|(address, _)| (*address, None)).collect();
+            let all: Vec<Element> = chunk.iter().map(|(address, _)| Element::new(*address, None)).collect();
             let set: Vec<Element> = chunk.iter().filter_map(|(address, fate)| fate.element(*address)).collect();
             self.transaction(&[
                 Step::Add { set: name, elements: &all },
@@ -120,19 +126,19 @@ impl Nftables {
     /// Brings one set from what it holds to what it should hold. What stays is not touched.
     fn reconcile(&mut self, name: &str, mut wanted: HashMap<IpAddr, Option<u64>>) -> Result<(), FirewallError> {
         let mut changes = Vec::new();
-        for (address, held) in nft::elements(&mut self.socket, &self.layout.table, name)? {
+        for Element { address, left: held, count } in nft::elements(&mut self.socket, &self.layout.table, name)? {
             let same = |wanted: Option<u64>| match (held, wanted) {
                 (Some(held), Some(wanted)) => held.abs_diff(wanted) <= SAME_TIME,
                 (held, wanted) => held == wanted,
             };
             match wanted.remove(&address) {
                 Some(left) if same(left) => (),
-                Some(left) => changes.push((address, Fate::Banned(left))),
+                Some(left) => changes.push((address, Fate::Banned(left, count))),
                 None => changes.push((address, Fate::Free)),
             }
         }
         // All that is left is absent: it can be added without being deleted before.
-        let missing: Vec<Element> = wanted.into_iter().collect();
+        let missing: Vec<Element> = wanted.into_iter().map(|(address, left)| Element::new(address, left)).collect();
         for chunk in missing.chunks(ELEMENTS_PER_TRANSACTION) {
             self.transaction(&[Step::Add { set: name, elements: chunk }])?;
         }
@@ -160,7 +166,7 @@ impl Nftables {
         for change in changes {
             let Change::Set(Entry { prefix, scope, .. }) = change else { continue };
             let key = Key::of(prefix, scope);
-            self.sets.entry(key).or_insert_with_key(Set::new);
+            self.sets.entry(key).or_insert_with_key(|key| Set::new(&self.layout, key));
         }
         if self.sets.len() == before {
             return Ok(());
@@ -171,8 +177,8 @@ impl Nftables {
 }
 
 impl Set {
-    fn new(key: &Key) -> Set {
-        Set { name: key.name(), mirror: Mirror::default() }
+    fn new(layout: &Layout, key: &Key) -> Set {
+        Set { name: layout.name_of(key), mirror: Mirror::default() }
     }
 }
 
@@ -186,17 +192,23 @@ impl Backend for Nftables {
         let mut sets: BTreeMap<Key, Set> = BTreeMap::new();
         for entry in entries.iter().filter(|entry| !entry.until.is_over(now)) {
             let key = Key::of(&entry.prefix, &entry.scope);
-            sets.entry(key.clone()).or_insert_with_key(Set::new).mirror.set(entry.prefix, entry.until);
+            let set = sets.entry(key.clone()).or_insert_with_key(|key| Set::new(&self.layout, key));
+            set.mirror.set(entry.prefix, entry.until);
             wanted.entry(key).or_default().insert(entry.prefix.network(), milliseconds(entry.until, now));
         }
-        let stale =
-            self.present()?.into_iter().filter(|(_, key)| !key.as_ref().is_some_and(|key| sets.contains_key(key)));
-        let stale: Vec<String> = stale.map(|(name, _)| name).collect();
         let keys: Vec<Key> = sets.keys().cloned().collect();
+        let present = self.present()?;
+        let stale = present.into_iter().filter(|(name, _)| !sets.values().any(|set| set.name == *name));
+        let stale: Vec<(String, Option<Key>)> = stale.collect();
+        let moves = stale.iter().any(|(_, key)| key.as_ref().is_some_and(|key| sets.contains_key(key)));
         self.sets = sets;
+        if moves {
+            self.fill_ahead(&keys, &wanted)?;
+        }
+        let stale: Vec<String> = stale.into_iter().map(|(name, _)| name).collect();
         self.make_structure(&keys, &stale)?;
         for (key, wanted) in wanted {
-            self.reconcile(&key.name(), wanted)?;
+            self.reconcile(&self.layout.name_of(&key), wanted)?;
         }
         Ok(())
     }
@@ -214,8 +226,15 @@ impl Backend for Nftables {
             let Some(set) = self.sets.get_mut(&key) else { continue };
             let until = until.filter(|until| !until.is_over(now));
             let fate = if let Some(until) = until {
+                // One that is renewed goes on counting: it is deleted and added.
+                let count = if set.mirror.holds(prefix, now) {
+                    nft::element(&mut self.socket, &self.layout.table, &set.name, prefix.network())?
+                        .and_then(|element| element.count)
+                } else {
+                    None
+                };
                 set.mirror.set(*prefix, until);
-                Fate::Banned(milliseconds(until, now))
+                Fate::Banned(milliseconds(until, now), count)
             } else {
                 set.mirror.clear(prefix);
                 Fate::Free
@@ -223,7 +242,7 @@ impl Backend for Nftables {
             steps.entry(key).or_default().insert(prefix.network(), fate);
         }
         for (key, wanted) in steps {
-            self.put(&key.name(), &wanted.into_iter().collect::<Vec<_>>())?;
+            self.put(&self.layout.name_of(&key), &wanted.into_iter().collect::<Vec<_>>())?;
         }
         Ok(())
     }
@@ -258,7 +277,7 @@ impl Backend for Nftables {
         let mut entries = Vec::new();
         for (name, key) in self.present()? {
             let Some(key) = key else { continue };
-            for (address, left) in nft::elements(&mut self.socket, &self.layout.table, &name)? {
+            for Element { address, left, .. } in nft::elements(&mut self.socket, &self.layout.table, &name)? {
                 let Ok(prefix) = IpNet::new(address, key.length) else { continue };
                 let until = left.map_or(Until::Forever, |left| Until::At(now + Duration::from_millis(left)));
                 entries.push(Entry { prefix, scope: key.scope.clone(), until });
@@ -278,6 +297,19 @@ impl Backend for Nftables {
 }
 
 impl Nftables {
+    /// Fills new sets before rules match them in the place of others: those of a version that did not count.
+    fn fill_ahead(
+        &mut self,
+        keys: &[Key],
+        wanted: &BTreeMap<Key, HashMap<IpAddr, Option<u64>>>,
+    ) -> Result<(), FirewallError> {
+        command::run("nft", &["-f", "-"], &self.layout.empty_sets(keys))?;
+        for (key, wanted) in wanted {
+            self.reconcile(&self.layout.name_of(key), wanted.clone())?;
+        }
+        Ok(())
+    }
+
     /// The sets of our table, with what they are for where the name tells.
     fn present(&mut self) -> Result<Vec<(String, Option<Key>)>, FirewallError> {
         let names = (0..TRIES).find_map(|_| nft::sets(&mut self.socket, &self.layout.table).transpose()).transpose()?;
@@ -291,6 +323,31 @@ impl Nftables {
         };
         Ok(ours.map(with_key).collect())
     }
+}
+
+/// Hands out what the sets of these scopes hold, beside the thread that changes them.
+pub(super) fn look(
+    settings: &Settings,
+    scopes: &BTreeSet<Scope>,
+    each: &mut dyn FnMut(Seen<'_>),
+) -> Result<(), FirewallError> {
+    let table = Layout::new(settings).table;
+    let mut socket = Socket::open().map_err(FirewallError::of("a netlink socket"))?;
+    let mut names = None;
+    for _ in 0..TRIES {
+        names = nft::sets(&mut socket, &table)?;
+        if names.is_some() {
+            break;
+        }
+    }
+    for name in names.unwrap_or_default() {
+        let Some((scope, length)) = Key::of_set(&name, scopes) else { continue };
+        for Element { address, left, count } in nft::elements(&mut socket, &table, &name)? {
+            let Ok(prefix) = IpNet::new(address, length) else { continue };
+            each(Seen { set: &name, prefix, scope, left: left.map(Duration::from_millis), count });
+        }
+    }
+    Ok(())
 }
 
 /// Whether our table is there. Where the kernel cannot say, it is not.

@@ -131,9 +131,7 @@ impl Plan {
         if self.egress || view.chains.contains(&out) {
             let _ = writeln!(script, ":{out} - [0:0]");
         }
-        for scope in scopes {
-            self.rules_of(&mut script, family, scope);
-        }
+        self.our_rules(&mut script, family, scopes);
         let wanted = self.wanted_jumps(view);
         for (hook, position, chain) in &view.jumps {
             let alone = view.jumps.iter().filter(|(other, _, target)| other == hook && target == chain).count() == 1;
@@ -157,9 +155,7 @@ impl Plan {
     /// How many lines our chains have when the script was done.
     pub(super) fn size(&self, family: Family, scopes: &[Scope]) -> usize {
         let mut rules = String::new();
-        for scope in scopes {
-            self.rules_of(&mut rules, family, scope);
-        }
+        self.our_rules(&mut rules, family, scopes);
         rules.lines().count() + if self.egress { 2 } else { 1 }
     }
 
@@ -181,6 +177,27 @@ impl Plan {
         }
         script.push_str("COMMIT\n");
         Some(script)
+    }
+
+    fn our_rules(&self, script: &mut String, family: Family, scopes: &[Scope]) {
+        self.answers(script, family);
+        for scope in scopes {
+            self.rules_of(script, family, scope);
+        }
+    }
+
+    /// What REJECT sends passes OUTPUT like any packet to a banned address, and must get out.
+    fn answers(&self, script: &mut String, family: Family) {
+        if !self.egress || self.target == Target::Drop {
+            return;
+        }
+        let unreachable = match family {
+            Family::V4 => "-p icmp -m icmp --icmp-type port-unreachable",
+            Family::V6 => "-p ipv6-icmp -m icmp6 --icmpv6-type port-unreachable",
+        };
+        for answer in ["-p tcp -m tcp --tcp-flags RST RST", unreachable] {
+            let _ = writeln!(script, "-A {} {answer} -j RETURN", self.egress_chain());
+        }
     }
 
     fn rules_of(&self, script: &mut String, family: Family, scope: &Scope) {
@@ -293,6 +310,7 @@ mod tests {
             hooks: vec!["INPUT".to_owned(), "DOCKER-USER".to_owned()],
             egress: true,
             target: Target::Drop,
+            conntrack: true,
             on_stop: OnStop::Keep,
         })
     }
@@ -342,6 +360,7 @@ mod tests {
             hooks: Vec::new(),
             egress: false,
             target: Target::Drop,
+            conntrack: true,
             on_stop: OnStop::Keep,
         }
     }

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use tokio::sync::mpsc::error::TrySendError as ReportError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::flows::Flows;
 use super::{Backend, Choice, FirewallError, Inspection, OnStop, Settings};
 use crate::ledger::{Change, Entry, Scope};
 use crate::time::Timestamp;
@@ -21,6 +22,8 @@ use crate::time::Timestamp;
 const QUEUE: usize = 1024;
 /// Changes that make one batch at most.
 const LARGEST_BATCH: usize = 16_384;
+/// A batch with more bans is a list that is loaded, not an attack: it ends no flows.
+const LIVE: usize = 256;
 /// Reports that may wait for their reader; beyond, the oldest are dropped. All that matter come again.
 const OUTBOX: usize = 64;
 /// Between two looks at what is in the kernel: what others remove is back within two seconds.
@@ -130,6 +133,8 @@ struct Worker {
     reports: mpsc::Sender<Report>,
     outbox: VecDeque<Report>,
     backend: Option<Box<dyn Backend>>,
+    /// Where flows of banned sources are to be ended, and can be.
+    flows: Option<Flows>,
     state: State,
     /// What was found damaged and is not repaired yet.
     damage: Option<String>,
@@ -173,12 +178,16 @@ impl Worker {
         reports: mpsc::Sender<Report>,
         installed: Arc<AtomicUsize>,
     ) -> Worker {
+        let enforces = settings.backend != Choice::None;
+        // Without the thread, packets are dropped all the same.
+        let flows = (settings.conntrack && enforces).then(Flows::spawn).and_then(Result::ok);
         Worker {
             settings,
             queue,
             reports,
             outbox: VecDeque::new(),
             backend: None,
+            flows,
             state: State::Pausing(Instant::now()),
             damage: None,
             trouble: None,
@@ -276,7 +285,7 @@ impl Worker {
             if changes.is_empty() {
                 answer(done, &Ok(()));
             } else {
-                self.apply(&changes.into_values().collect::<Vec<_>>(), done);
+                self.apply(changes.into_values(), done);
             }
             return;
         }
@@ -333,15 +342,30 @@ impl Worker {
         }
     }
 
-    fn apply(&mut self, changes: &[Change], done: Vec<Done>) {
+    /// What is new comes first: it may take the place of what goes, and no packet is to pass in between.
+    fn apply(&mut self, changes: impl Iterator<Item = Change>, done: Vec<Done>) {
         let Some(backend) = &mut self.backend else { return };
-        match backend.apply(changes, Timestamp::now()) {
-            Ok(()) => answer(done, &Ok(())),
+        let (set, gone): (Vec<Change>, Vec<Change>) = changes.partition(|change| matches!(change, Change::Set(_)));
+        let banned: Vec<(IpNet, Scope)> = if set.len() <= LIVE { set.iter().map(key_of).collect() } else { Vec::new() };
+        let mut parts = [set, gone].into_iter().filter(|part| !part.is_empty());
+        match parts.try_for_each(|part| backend.apply(&part, Timestamp::now())) {
+            Ok(()) => {
+                answer(done, &Ok(()));
+                self.end_flows(&banned);
+            }
             // What failed may be somebody's damage: a list repairs it. Only if that fails too, there is trouble.
             Err(error) => {
                 self.damage.get_or_insert(error.to_string());
                 self.waiting.extend(done);
                 self.ask();
+            }
+        }
+    }
+
+    fn end_flows(&self, banned: &[(IpNet, Scope)]) {
+        if let Some(flows) = &self.flows {
+            for (prefix, scope) in banned {
+                flows.end(*prefix, scope);
             }
         }
     }

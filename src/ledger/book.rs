@@ -1,6 +1,6 @@
 //! The ledger itself: what stands, how that changes, and what is to be written down of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,10 @@ use super::positions::Positions;
 use super::records::{Key, Record};
 use super::writer::{Group, Writer};
 use super::{Ban, Change, Entry, Scope};
+use crate::filters::Evidence;
+use crate::policy::breaker::Standing;
+use crate::policy::grant::Grant;
+use crate::policy::prefix::overlap;
 use crate::time::{Timestamp, Until};
 
 /// Longest reason of a ban, in bytes; the rest is cut. Values of the store must stay small.
@@ -34,8 +38,8 @@ pub(super) enum Ending {
 pub(crate) struct Ledger {
     pub(super) bans: Bans,
     pub(super) lists: Lists,
-    /// Prefixes that logs cannot ban until then.
-    pub(super) grants: BTreeMap<IpNet, Timestamp>,
+    /// Prefixes that a person allowed.
+    pub(super) grants: BTreeMap<IpNet, Grant>,
     pub(super) ends: BTreeSet<(Timestamp, Ending)>,
     pub(super) history: History,
     pub(super) positions: Positions,
@@ -63,39 +67,41 @@ impl Ledger {
     pub(crate) fn ban(&mut self, ban: Ban) -> Vec<Change> {
         let ban = Ban { prefix: ban.prefix.trunc(), reason: shortened(ban.reason), ..ban };
         let prefix = ban.prefix;
-        let before = self.entries_of(&prefix);
-        let standing = self.take(&prefix, &ban.jail);
-        let now_standing = match &standing {
-            Some(standing) => extended(standing, ban),
-            None => ban,
-        };
-        if standing.as_ref() != Some(&now_standing) {
-            self.record(&Record::Ban(now_standing.clone()));
-        }
-        self.put(now_standing);
-        differences(&before, &self.entries_of(&prefix))
+        let ((), changes) = self.changing(&prefix, |ledger| {
+            let standing = ledger.take(&prefix, &ban.jail);
+            let now_standing = match &standing {
+                Some(standing) => extended(standing, ban),
+                None => ban,
+            };
+            if standing.as_ref() != Some(&now_standing) {
+                ledger.record(&Record::Ban(now_standing.clone()));
+            }
+            ledger.put(now_standing);
+        });
+        changes
     }
 
     /// Ends everything that bans exactly this prefix, lists included. What ended, a list's part as a ban by `list:NAME`.
     pub(crate) fn unban(&mut self, prefix: &IpNet, now: Timestamp) -> (Vec<Ban>, Vec<Change>) {
         let prefix = prefix.trunc();
-        let before = self.entries_of(&prefix);
-        let (mut ended, _) = self.unban_owners(&prefix, now);
-        let (struck, shorter) = self.lists.strike(&prefix);
-        ended.extend(struck);
-        for name in shorter {
-            self.record_list(name);
-        }
-        (ended, differences(&before, &self.entries_of(&prefix)))
+        self.changing(&prefix, |ledger| {
+            let (mut ended, _) = ledger.unban_owners(&prefix, now);
+            let (struck, shorter) = ledger.lists.strike(&prefix);
+            ended.extend(struck);
+            for name in shorter {
+                ledger.record_list(name);
+            }
+            ended
+        })
     }
 
     /// Ends every owner's ban of exactly this prefix; what lists say of it stays.
     pub(crate) fn unban_owners(&mut self, prefix: &IpNet, now: Timestamp) -> (Vec<Ban>, Vec<Change>) {
         let prefix = prefix.trunc();
-        let before = self.entries_of(&prefix);
         let owners: Vec<Arc<str>> = self.bans.owners(&prefix).iter().map(|ban| Arc::clone(&ban.jail)).collect();
-        let ended = owners.iter().filter_map(|jail| self.end(&prefix, jail, now, How::Unbanned)).collect();
-        (ended, differences(&before, &self.entries_of(&prefix)))
+        self.changing(&prefix, |ledger| {
+            owners.iter().filter_map(|jail| ledger.end(&prefix, jail, now, How::Unbanned)).collect()
+        })
     }
 
     /// Everything that bans this address, lists included, the shortest prefix first.
@@ -123,18 +129,25 @@ impl Ledger {
         self.bans.count()
     }
 
-    /// How many bans rest on evidence that may be forged.
-    pub(crate) fn standing_forgeable(&self) -> usize {
-        self.bans.forgeable()
+    /// How much is banned at the moment; lists not included.
+    pub(crate) fn standing(&self) -> Standing {
+        self.bans.standing()
+    }
+
+    /// Whether something within `neighbourhood`, other than `prefix`, is banned for evidence that cannot be forged.
+    pub(crate) fn has_proven_ban_beside(&self, prefix: IpNet, neighbourhood: IpNet) -> bool {
+        let beside = |ban: &&Ban| ban.evidence == Evidence::Proven && !overlap(ban.prefix, prefix);
+        self.bans.within(neighbourhood).find(beside).is_some()
     }
 
     // --- What the kernel is to hold ---
 
-    /// One entry per prefix and scope, with the latest end of its owners, as far as it is not over.
+    /// One entry per prefix and scope, with the latest end of its owners, as far as it is not over and not folded into a
+    /// wider one.
     pub(crate) fn entries(&self, now: Timestamp) -> Vec<Entry> {
         let mut entries = Vec::with_capacity(self.bans.count() + self.listed_count());
         for prefix in self.bans.prefixes() {
-            entries.extend(self.entries_of(prefix));
+            entries.extend(self.shown(prefix));
         }
         let mut listed: Vec<(IpNet, Until)> = Vec::with_capacity(self.listed_count());
         for list in self.lists.iter() {
@@ -162,6 +175,34 @@ impl Ledger {
         entries
     }
 
+    /// Whether a ban of a wider prefix drops all that this entry of a banned prefix does, for at least as long: then the
+    /// kernel need not hold it. Lists neither fold nor are folded.
+    pub(super) fn is_folded(&self, entry: &Entry) -> bool {
+        let includes = |ban: &Ban| (ban.scope.is_all() || ban.scope == entry.scope) && ban.until >= entry.until;
+        self.bans.around(entry.prefix).any(includes) && !self.bans.owners(&entry.prefix).is_empty()
+    }
+
+    /// What the kernel is to hold of a prefix.
+    fn shown(&self, prefix: &IpNet) -> Vec<Entry> {
+        let mut entries = self.entries_of(prefix);
+        entries.retain(|entry| !self.is_folded(entry));
+        entries
+    }
+
+    /// The same of the banned prefixes within it and, last, of itself.
+    fn shown_within(&self, prefix: &IpNet) -> Vec<Entry> {
+        let inner = self.bans.prefixes_within(*prefix).filter(|inner| *inner != prefix);
+        inner.chain([prefix]).flat_map(|prefix| self.shown(prefix)).collect()
+    }
+
+    /// Changes what stands on one prefix, and says what follows for the kernel: what is folded goes, and what no longer
+    /// is comes back. New entries come before old ones go, so that no packet passes in between.
+    fn changing<T>(&mut self, prefix: &IpNet, change: impl FnOnce(&mut Ledger) -> T) -> (T, Vec<Change>) {
+        let before = self.shown_within(prefix);
+        let done = change(self);
+        (done, differences(&before, &self.shown_within(prefix)))
+    }
+
     // --- Time ---
 
     /// Ends what is over. The bans that ended; lists and grants are not among them.
@@ -173,12 +214,12 @@ impl Ledger {
         {
             match ending {
                 Ending::Ban(prefix, jail) => {
-                    let before = self.entries_of(&prefix);
-                    ended.extend(self.end(&prefix, &jail, end, How::Expired));
-                    changes.extend(differences(&before, &self.entries_of(&prefix)));
+                    let (ban, steps) = self.changing(&prefix, |ledger| ledger.end(&prefix, &jail, end, How::Expired));
+                    ended.extend(ban);
+                    changes.extend(steps);
                 }
                 Ending::List(name) => changes.extend(self.remove_list(&name)),
-                Ending::Grant(prefix) => self.revoke(&prefix),
+                Ending::Grant(prefix) => drop(self.revoke(&prefix)),
             }
         }
         for prefix in self.history.forget(now) {
@@ -204,6 +245,17 @@ impl Ledger {
         if let Until::At(end) = ban.until {
             self.note_end(Ended { ban, at: end, how: How::Expired });
         }
+    }
+
+    /// Takes over that a prefix was banned so often elsewhere, where that is more than is known; whether it was.
+    pub(crate) fn bring_past(&mut self, prefix: IpNet, bans: u32, last_end: Timestamp, now: Timestamp) -> bool {
+        let prefix = prefix.trunc();
+        let Some(record) = self.history.bring(prefix, bans, last_end, now) else { return false };
+        self.record(&record);
+        if let Some(forgotten) = self.history.forget_surplus() {
+            self.delete(&Key::Past(forgotten));
+        }
+        true
     }
 
     /// The bans that ended last, the latest first.
@@ -248,12 +300,13 @@ impl Ledger {
     }
 }
 
-/// The steps from what stood on one prefix to what stands there now.
+/// The steps from what the kernel held to what it is to hold.
 fn differences(before: &[Entry], after: &[Entry]) -> Vec<Change> {
-    let gone = before.iter().filter(|old| after.iter().all(|new| new.scope != old.scope));
-    let gone = gone.map(|old| Change::Clear { prefix: old.prefix, scope: old.scope.clone() });
-    let set = after.iter().filter(|new| !before.contains(new)).map(|new| Change::Set(new.clone()));
-    gone.chain(set).collect()
+    let place = |entry: &Entry| (entry.prefix, entry.scope.clone());
+    let (old, new): (HashSet<&Entry>, HashSet<_>) = (before.iter().collect(), after.iter().map(place).collect());
+    let set = after.iter().filter(|entry| !old.contains(entry)).cloned().map(Change::Set);
+    let gone = before.iter().map(place).filter(|place| !new.contains(place));
+    set.chain(gone.map(|(prefix, scope)| Change::Clear { prefix, scope })).collect()
 }
 
 fn shortened(reason: Arc<str>) -> Arc<str> {

@@ -54,8 +54,10 @@ impl Ledger {
         }
         let steps = union(&before, &after).filter_map(|(prefix, was, is)| {
             let rest = self.end_besides(&prefix, name);
-            let was = rest.max(old_until.filter(|_| was));
-            let is = rest.max(new_until.filter(|_| is));
+            let scope = Scope::default();
+            let shown = |until: &Until| !self.is_folded(&Entry { prefix, scope: scope.clone(), until: *until });
+            let was = rest.max(old_until.filter(|_| was)).filter(shown);
+            let is = rest.max(new_until.filter(|_| is)).filter(shown);
             if was == is { None } else { Some(step(prefix, is)) }
         });
         steps.collect()

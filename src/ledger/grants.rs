@@ -1,45 +1,53 @@
-//! Grants: prefixes that logs cannot ban until an end, because a person said so.
+//! Grants: prefixes that logs cannot ban, because a person said so. How many there may be is the policy's affair.
 
 use ipnet::IpNet;
 
 use super::book::{Ending, Ledger};
 use super::records::{Key, Record};
-use crate::time::Timestamp;
-
-/// Most grants at a time; the one that ends first goes first.
-const MAX_GRANTS: usize = 10_000;
+use crate::policy::grant::Grant;
+use crate::time::Until;
 
 impl Ledger {
-    /// Keeps logs from banning this prefix, or anything that overlaps it, until then.
-    pub(crate) fn grant(&mut self, prefix: IpNet, until: Timestamp) {
+    /// Keeps a grant; one that is there already is never shortened.
+    pub(crate) fn grant(&mut self, prefix: IpNet, grant: Grant) {
         let prefix = prefix.trunc();
-        self.revoke(&prefix);
-        if self.grants.len() >= MAX_GRANTS
-            && let Some((first, _)) = self.grants.iter().min_by_key(|(_, until)| **until)
-        {
-            self.revoke(&first.clone());
-        }
-        self.restore_grant(prefix, until);
-        self.record(&Record::Grant { prefix, until });
+        let grant = match self.take_grant(&prefix) {
+            Some(standing) => standing.renewed(grant),
+            None => grant,
+        };
+        self.record(&Record::Grant { prefix, grant: grant.clone() });
+        self.restore_grant(prefix, grant);
     }
 
     /// All grants by prefix.
-    pub(crate) fn grants(&self) -> impl Iterator<Item = (&IpNet, &Timestamp)> {
+    pub(crate) fn grants(&self) -> impl Iterator<Item = (&IpNet, &Grant)> {
         self.grants.iter()
     }
 
-    /// Ends a grant, if there is one.
-    pub(crate) fn revoke(&mut self, prefix: &IpNet) {
+    /// Ends a grant; whether there was one.
+    pub(crate) fn revoke(&mut self, prefix: &IpNet) -> bool {
         let prefix = prefix.trunc();
-        if let Some(until) = self.grants.remove(&prefix) {
-            self.ends.remove(&(until, Ending::Grant(prefix)));
+        let there = self.take_grant(&prefix).is_some();
+        if there {
             self.delete(&Key::Grant(prefix));
         }
+        there
     }
 
     /// Memory only: for opening.
-    pub(super) fn restore_grant(&mut self, prefix: IpNet, until: Timestamp) {
-        self.grants.insert(prefix, until);
-        self.ends.insert((until, Ending::Grant(prefix)));
+    pub(super) fn restore_grant(&mut self, prefix: IpNet, grant: Grant) {
+        if let Until::At(end) = grant.until {
+            self.ends.insert((end, Ending::Grant(prefix)));
+        }
+        self.grants.insert(prefix, grant);
+    }
+
+    /// Memory only.
+    fn take_grant(&mut self, prefix: &IpNet) -> Option<Grant> {
+        let grant = self.grants.remove(prefix)?;
+        if let Until::At(end) = grant.until {
+            self.ends.remove(&(end, Ending::Grant(*prefix)));
+        }
+        Some(grant)
     }
 }

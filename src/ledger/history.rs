@@ -90,7 +90,10 @@ impl History {
             let prefix = ended.ban.prefix;
             let past = self.past(&prefix, ended.at);
             let last_end = past.last_end.map_or(ended.at, |last| last.max(ended.at));
-            let bans = past.bans.saturating_add(1);
+            // Its own count knows what quiet took off; of bans that stood together each knows only those before it.
+            let (count, together) = (ended.ban.count, past.last_end.is_some_and(|last| last > ended.ban.since));
+            let more = together && count <= past.bans;
+            let bans = if more { past.bans.saturating_add(u32::from(count == past.bans)) } else { count };
             self.remember(prefix, bans, last_end);
             records.push(Record::Past { prefix, bans, last_end });
             forgotten = self.forget_surplus();
@@ -98,6 +101,19 @@ impl History {
         records.push(Record::Ended { sequence: self.sequence, ended: ended.clone() });
         self.push(self.sequence, ended);
         (records, forgotten)
+    }
+
+    /// As if so many bans had been noted, the last of which ended then. `None` when that is nothing new.
+    pub(super) fn bring(&mut self, prefix: IpNet, bans: u32, last_end: Timestamp, now: Timestamp) -> Option<Record> {
+        let known = self.past(&prefix, now);
+        let bans = bans.max(known.bans);
+        let last_end = known.last_end.map_or(last_end, |known| known.max(last_end)).min(now);
+        let nothing = Past { bans, last_end: Some(last_end) } == known || bans == 0;
+        if nothing || last_end + self.forget_after <= now {
+            return None;
+        }
+        self.remember(prefix, bans, last_end);
+        Some(Record::Past { prefix, bans, last_end })
     }
 
     /// Also used when a ledger is opened.
@@ -130,7 +146,8 @@ impl History {
         forgotten
     }
 
-    fn forget_surplus(&mut self) -> Option<IpNet> {
+    /// Whom there is no room for any more.
+    pub(super) fn forget_surplus(&mut self) -> Option<IpNet> {
         if self.by_prefix.len() <= MAX_REMEMBERED {
             return None;
         }

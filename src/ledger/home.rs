@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -65,6 +66,11 @@ impl fmt::Display for LedgerError {
 
 impl std::error::Error for LedgerError {}
 
+/// How often, and how far apart, a lock that is taken is tried again. A program that a daemon was just starting when it
+/// ended holds the daemon's lock until it is itself.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// A state directory that belongs to this process as long as this value lives.
 #[derive(Debug)]
 pub(super) struct Home {
@@ -79,12 +85,16 @@ impl Home {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut lock = options.open(path.join("lock")).map_err(trouble)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        let mut tries = LOCK_TRIES;
+        while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            if error != rustix::io::Errno::WOULDBLOCK {
+                return Err(trouble(error.into()));
+            }
+            tries -= 1;
+            if tries == 0 {
                 return Err(LedgerError::Locked { path: path.to_owned(), pid: pid_in(&lock) });
             }
-            Err(error) => return Err(trouble(error.into())),
+            std::thread::sleep(LOCK_PAUSE);
         }
         lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(trouble)?;
         Ok(Home { path: path.to_owned(), _lock: lock })

@@ -77,7 +77,7 @@ pub(crate) struct Ban {
 }
 
 /// What the kernel is to hold: packets of `prefix` within `scope` are dropped until then.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Entry {
     pub(crate) prefix: IpNet,
     pub(crate) scope: Scope,

@@ -89,7 +89,7 @@ impl Kept {
         match Record::read(key, value) {
             Some(Record::Ban(ban)) => self.ledger.put(ban),
             Some(Record::Ended { sequence, ended }) => self.ended.push((sequence, ended)),
-            Some(Record::Grant { prefix, until }) => self.ledger.restore_grant(prefix, until),
+            Some(Record::Grant { prefix, grant }) => self.ledger.restore_grant(prefix, grant),
             Some(Record::Past { prefix, bans, last_end }) => self.ledger.history.remember(prefix, bans, last_end),
             Some(Record::Position { source, log, position, seen }) => {
                 self.ledger.positions.load((source, log), position, seen);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::history::{Ended, How, MAX_ENDED};
 use super::{Ban, Scope};
 use crate::filters::Evidence;
+use crate::policy::grant::Grant;
 use crate::sources::Position;
 use crate::time::{Timestamp, Until};
 
@@ -26,7 +27,7 @@ pub(super) enum Record {
     },
     Grant {
         prefix: IpNet,
-        until: Timestamp,
+        grant: Grant,
     },
     Past {
         prefix: IpNet,
@@ -96,7 +97,15 @@ struct EndedValue {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct GrantValue {
-    until: Micros,
+    /// `null` is for ever.
+    until: Option<Micros>,
+    /// The rest is missing in ledgers of earlier versions.
+    #[serde(default)]
+    since: Option<Micros>,
+    #[serde(default)]
+    by: Option<u32>,
+    #[serde(default)]
+    comment: Arc<str>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,12 +120,33 @@ struct PositionValue {
     seen: Micros,
 }
 
+/// `None` is for ever.
+fn end(until: Until) -> Option<Micros> {
+    match until {
+        Until::At(end) => Some(end.into()),
+        Until::Forever => None,
+    }
+}
+
+fn until(end: Option<Micros>) -> Until {
+    end.map_or(Until::Forever, |end| Until::At(end.into()))
+}
+
+impl GrantValue {
+    fn of(grant: &Grant) -> GrantValue {
+        let (until, since) = (end(grant.until), Some(grant.since.into()));
+        GrantValue { until, since, by: grant.by, comment: Arc::clone(&grant.comment) }
+    }
+
+    fn into_grant(self) -> Grant {
+        let since = self.since.map_or(Timestamp::EPOCH, Timestamp::from);
+        Grant { since, until: until(self.until), by: self.by, comment: self.comment }
+    }
+}
+
 impl BanValue {
     fn of(ban: &Ban) -> BanValue {
-        let until = match ban.until {
-            Until::At(end) => Some(end.into()),
-            Until::Forever => None,
-        };
+        let until = end(ban.until);
         let (scope, reason) = (ban.scope.clone(), Arc::clone(&ban.reason));
         BanValue { scope, since: ban.since.into(), until, reason, count: ban.count, evidence: ban.evidence }
     }
@@ -127,7 +157,7 @@ impl BanValue {
             jail,
             scope: self.scope,
             since: self.since.into(),
-            until: self.until.map_or(Until::Forever, |end| Until::At(end.into())),
+            until: until(self.until),
             reason: self.reason,
             count: self.count,
             evidence: self.evidence,
@@ -154,7 +184,7 @@ impl Record {
                 let (ban, at) = (BanValue::of(&ended.ban), ended.at.into());
                 json(&EndedValue { sequence: *sequence, prefix, jail, ban, at, how: ended.how })
             }
-            Record::Grant { until, .. } => json(&GrantValue { until: (*until).into() }),
+            Record::Grant { grant, .. } => json(&GrantValue::of(grant)),
             Record::Past { bans, last_end, .. } => json(&PastValue { bans: *bans, last_end: (*last_end).into() }),
             Record::Position { position, seen, .. } => {
                 json(&PositionValue { position: position.clone(), seen: (*seen).into() })
@@ -177,8 +207,8 @@ impl Record {
                 Some(Record::Ended { sequence, ended })
             }
             GRANT => {
-                let GrantValue { until } = serde_json::from_slice(value).ok()?;
-                Some(Record::Grant { prefix: read_prefix(rest)?.0, until: until.into() })
+                let value: GrantValue = serde_json::from_slice(value).ok()?;
+                Some(Record::Grant { prefix: read_prefix(rest)?.0, grant: value.into_grant() })
             }
             PAST => {
                 let PastValue { bans, last_end } = serde_json::from_slice(value).ok()?;
@@ -267,7 +297,10 @@ mod tests {
             Record::Ban(ban()),
             Record::Ban(Ban { prefix, until: Until::At(time), ..ban() }),
             Record::Ended { sequence: 10_003, ended: Ended { ban: ban(), at: time, how: How::Unbanned } },
-            Record::Grant { prefix, until: time },
+            Record::Grant {
+                prefix,
+                grant: Grant { since: time, until: Until::Forever, by: Some(1000), comment: "the office".into() },
+            },
             Record::Past { prefix, bans: 7, last_end: time },
             Record::Position { source: "files:/a".into(), log: "/a b".into(), position, seen: time },
         ]
@@ -278,6 +311,15 @@ mod tests {
         for record in samples() {
             assert_eq!(Record::read(&record.key().bytes(), &record.value()), Some(record));
         }
+    }
+
+    #[test]
+    fn a_grant_of_an_earlier_version_is_read() {
+        let Some(Record::Grant { grant, .. }) = Record::read(&samples()[3].key().bytes(), br#"{"until":1234567}"#)
+        else {
+            panic!("it is a grant");
+        };
+        assert_eq!((grant.until, grant.by), (Until::At(Timestamp::from_micros(1_234_567)), None));
     }
 
     #[test]

@@ -37,10 +37,17 @@ fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D)
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     Banned,
+    /// So many neighbours have offended that their prefix is banned; `Banned` follows.
+    Widened,
+    /// A standing ban rests on better evidence than before, and may be longer for it.
+    Confirmed,
     Unbanned,
     Expired,
     /// An offence that did not become a ban, and why.
     Ignored,
+    /// There are more bans than the breaker lets through, or no longer.
+    BreakerOpened,
+    BreakerClosed,
     /// A list was imported, or a blocklist file read.
     Listed,
     /// Somebody else removed what we had put into the kernel; it is back.
@@ -56,12 +63,21 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Whether it tells until when something is banned from now on.
+    fn starts(self) -> bool {
+        matches!(self, Kind::Banned | Kind::Widened | Kind::Confirmed)
+    }
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Kind::Banned => "banned",
+            Kind::Widened => "widened",
+            Kind::Confirmed => "confirmed",
             Kind::Unbanned => "unbanned",
             Kind::Expired => "expired",
             Kind::Ignored => "ignored",
+            Kind::BreakerOpened => "breaker_opened",
+            Kind::BreakerClosed => "breaker_closed",
             Kind::Listed => "listed",
             Kind::Repaired => "repaired",
             Kind::Trouble => "trouble",
@@ -103,7 +119,7 @@ impl fmt::Display for Event {
             return write!(f, "{}: {}", self.kind, self.text);
         };
         write!(f, "{} {} jail={jail}", self.kind, Shown(prefix))?;
-        if let Some(until) = self.until.filter(|_| self.kind == Kind::Banned) {
+        if let Some(until) = self.until.filter(|_| self.kind.starts()) {
             write!(f, " until={until}")?;
         }
         write!(f, " reason=\"{}\"", self.text)

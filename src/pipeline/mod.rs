@@ -3,8 +3,15 @@
 //! In: hits with the source they came from, and what a person asked for. Out: changes for the firewall and events.
 //! No clock, no thread, no socket: the daemon and `banctl replay` run the very same code.
 
+pub(crate) mod account;
 pub(crate) mod event;
+mod evidence;
+mod grants;
+mod judge;
+#[cfg(feature = "bench")]
+pub(crate) mod measure;
 pub(crate) mod positions;
+pub(crate) mod takeover;
 pub(crate) mod wiring;
 
 use std::collections::HashMap;
@@ -15,17 +22,22 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::{Config, Jail};
-use crate::filters::{Evidence, Hit};
-use crate::ledger::{Ban, Change, Ledger, Scope};
+use crate::filters::{Effect, Evidence, Hit};
+use crate::ledger::{Ban, Change, How, Ledger, Scope};
 use crate::policy::allowlist::Allowlist;
+use crate::policy::breaker::Breaker;
 use crate::policy::budget::Budget;
 use crate::policy::escalation::Past;
-use crate::policy::{self, Case, Decision, Reason};
+use crate::policy::grant::Grant;
+use crate::policy::recall::Recall;
+use crate::policy::{self, Bounds, Corroborate, Reason};
 use crate::text::plural;
-use crate::time::{Length, Timestamp, Until, format_duration};
+use crate::time::{Length, Timestamp, Until};
 use crate::windows::Window;
 use event::{Event, Kind, Shown};
-use wiring::Wiring;
+use evidence::Dossiers;
+use judge::Charge;
+use wiring::{Service, Wiring};
 
 /// The jail name of bans that a person made.
 pub(crate) const MANUAL: &str = "manual";
@@ -42,14 +54,23 @@ pub(crate) struct Pipeline {
     listeners: Vec<Vec<Vec<usize>>>,
     pub(crate) ledger: Ledger,
     pub(crate) allowlist: Allowlist,
-    budget: Budget,
+    pub(crate) bounds: Bounds,
+    corroborate: Corroborate,
+    /// Prefixes that were banned for proven evidence lately.
+    offenders: Recall,
+    /// Addresses that people have logged in from.
+    logins: Recall,
+    /// What the jitter of bans rests on: the same number, the same bans.
+    pub(crate) seed: u64,
     told: HashMap<(IpNet, usize), Timestamp>,
+    dossiers: Dossiers,
 }
 
 /// A jail with its window and its counts since the start.
 pub(crate) struct JailState {
     pub(crate) jail: Arc<Jail>,
     name: Arc<str>,
+    service: Service,
     window: Window,
     pub(crate) counts: Counts,
 }
@@ -63,9 +84,9 @@ pub(crate) struct Counts {
 }
 
 impl JailState {
-    fn new(jail: Arc<Jail>) -> JailState {
+    fn new((jail, service): (Arc<Jail>, Service)) -> JailState {
         let window = Window::new(&jail.window, jail.track);
-        JailState { name: jail.name.as_str().into(), window, jail, counts: Counts::default() }
+        JailState { name: jail.name.as_str().into(), service, window, jail, counts: Counts::default() }
     }
 
     pub(crate) fn tracked(&self) -> usize {
@@ -95,6 +116,21 @@ impl JailState {
 pub(crate) struct Outcome {
     pub(crate) changes: Vec<Change>,
     pub(crate) events: Vec<Event>,
+    /// Addresses that were banned for evidence that may be forged: did the kernel see them complete a handshake?
+    pub(crate) doubted: Vec<IpAddr>,
+}
+
+impl Outcome {
+    fn of(changes: Vec<Change>, events: Vec<Event>) -> Outcome {
+        Outcome { changes, events, doubted: Vec::new() }
+    }
+
+    /// What followed from later input.
+    pub(crate) fn append(&mut self, mut next: Outcome) {
+        self.changes.append(&mut next.changes);
+        self.events.append(&mut next.events);
+        self.doubted.append(&mut next.doubted);
+    }
 }
 
 /// Why a person's wish was refused: a sentence.
@@ -102,23 +138,41 @@ pub(crate) type Refusal = String;
 
 impl Pipeline {
     pub(crate) fn new(config: &Config, wiring: &Wiring, mut ledger: Ledger, allowlist: Allowlist) -> Pipeline {
-        let jails = wiring.jails.iter().cloned().map(JailState::new).collect();
         ledger.forget_after(longest_memory(wiring));
-        let budget = budget(config);
-        Pipeline { jails, listeners: wiring.listeners(), ledger, allowlist, budget, told: HashMap::new() }
+        let limits = &config.budget;
+        let bounds = Bounds {
+            budget: Budget::new(limits.per_minute, limits.at_a_time, limits.max),
+            breaker: Breaker::new(config.breaker),
+        };
+        Pipeline {
+            jails: wiring.jails_and_services().map(JailState::new).collect(),
+            listeners: wiring.listeners(),
+            offenders: offenders(&ledger),
+            ledger,
+            allowlist,
+            bounds,
+            corroborate: config.budget.corroborate,
+            logins: Recall::default(),
+            seed: 0,
+            told: HashMap::new(),
+            dossiers: Dossiers::default(),
+        }
     }
 
     /// Takes over a new configuration. Jails that count as before keep their windows and their counts.
     pub(crate) fn reconfigure(&mut self, config: &Config, wiring: &Wiring) {
         let mut old = std::mem::take(&mut self.jails);
-        let state_of = |jail: &Arc<Jail>| match old.iter().position(|state| state.jail.name == jail.name) {
-            Some(at) if old[at].counts_like(jail) => JailState { jail: jail.clone(), ..old.swap_remove(at) },
-            _ => JailState::new(jail.clone()),
-        };
-        self.jails = wiring.jails.iter().map(state_of).collect();
+        let state_of =
+            |(jail, service): (Arc<Jail>, Service)| match old.iter().position(|state| state.jail.name == jail.name) {
+                Some(at) if old[at].counts_like(&jail) => JailState { jail, service, ..old.swap_remove(at) },
+                _ => JailState::new((jail, service)),
+            };
+        self.jails = wiring.jails_and_services().map(state_of).collect();
         self.listeners = wiring.listeners();
         self.ledger.forget_after(longest_memory(wiring));
-        self.budget.change(config.budget.per_minute, config.budget.at_a_time, config.budget.max);
+        self.bounds.budget.change(config.budget.per_minute, config.budget.at_a_time, config.budget.max);
+        self.bounds.breaker.change(config.breaker);
+        self.corroborate = config.budget.corroborate;
         self.told.clear();
     }
 
@@ -130,68 +184,50 @@ impl Pipeline {
     pub(crate) fn on_hits(&mut self, source: usize, hits: &[Hit], warm: bool, now: Timestamp) -> Outcome {
         let mut outcome = Outcome::default();
         for hit in hits {
-            let Some(listeners) = self.listeners.get(source).and_then(|s| s.get(usize::from(hit.filter))) else {
-                continue;
-            };
-            for at in listeners.clone() {
+            let mut next = 0;
+            while let Some(at) = self.listener(source, hit.filter, next) {
                 self.count(at, hit, warm, now, &mut outcome);
+                next += 1;
             }
         }
         outcome
     }
 
+    /// The jail that listens to this filter as number `which`.
+    fn listener(&self, source: usize, filter: u16, which: usize) -> Option<usize> {
+        self.listeners.get(source)?.get(usize::from(filter))?.get(which).copied()
+    }
+
+    /// Counts a hit for one jail, and judges whoever it convicts.
     fn count(&mut self, at: usize, hit: &Hit, warm: bool, now: Timestamp, outcome: &mut Outcome) {
         let state = &mut self.jails[at];
         let counted = state.jail.prefix.prefix_of(hit.address);
-        if !warm {
-            state.counts.hits += u64::from(hit.repeat);
+        if hit.effect == Effect::Forgive {
+            state.window.forgive(counted, hit);
+            return self.on_login(hit.address, hit.time);
         }
-        let Some(offence) = state.window.hit(counted, hit.time, hit.repeat) else { return };
+        if !warm {
+            state.counts.hits += u64::from(hit.count());
+        }
+        self.dossiers.note(counted, &state.name, hit);
+        let offence = state.window.hit(counted, hit);
         if warm {
             return;
         }
-        state.counts.offences += 1;
-        let (jail, name) = (state.jail.clone(), state.name.clone());
-        let prefix = self.spared(counted, hit.address, now);
-        let case = Case {
-            prefix,
-            evidence: hit.evidence,
-            spec: &jail.ban,
-            past: past(&self.ledger, &prefix, now),
-            standing: self.ledger.bans_of(&prefix).iter().find(|ban| ban.jail == name).map(|ban| ban.until),
-            at: hit.time,
-            now,
+        let (offence, neighbours) = match offence {
+            Some(offence) => (offence, None),
+            None => match self.among_banned(at, hit, counted) {
+                Some((offence, neighbours)) => (offence, Some(neighbours)),
+                None => return,
+            },
         };
-        let ban = |until, count| {
-            let span = match hit.time.since(offence.first) {
-                span if span.as_secs() == 0 => "at once".to_owned(),
-                span => format!("in {}", format_duration(span)),
-            };
-            Ban {
-                prefix,
-                jail: name.clone(),
-                scope: jail.scope.clone(),
-                since: hit.time,
-                until,
-                reason: format!("{} {span}", plural(offence.hits.into(), "hit")).into(),
-                count,
-                evidence: hit.evidence,
-            }
-        };
-        match policy::decide(&case, &self.allowlist, &mut self.budget, self.ledger.standing_forgeable()) {
-            Decision::Ban { until, count } => {
-                let ban = ban(until, count);
-                self.jails[at].counts.bans += 1;
-                outcome.events.push(Event::of_ban(now, Kind::Banned, &ban));
-                outcome.changes.extend(self.ledger.ban(ban));
-            }
-            Decision::Ignore(reason) => {
-                if let Reason::AlreadyOver { until, count } = reason {
-                    self.ledger.note_over(ban(until, count));
-                }
-                self.jails[at].counts.ignored += 1;
-                self.tell_ignored(at, prefix, &name, &reason, now, outcome);
-            }
+        self.jails[at].counts.offences += 1;
+        self.on_offence(&Charge { jail: at, hit, counted, offence: &offence, neighbours }, now, outcome);
+        for address in &offence.others {
+            let hit = &Hit { address: *address, user: None, ..hit.clone() };
+            let counted = self.jails[at].jail.prefix.prefix_of(*address);
+            self.jails[at].counts.offences += 1;
+            self.on_offence(&Charge { jail: at, hit, counted, offence: &offence, neighbours: None }, now, outcome);
         }
     }
 
@@ -204,15 +240,7 @@ impl Pipeline {
     }
 
     /// Each ignored offence is worth one line, not one per packet; that it is banned already, none.
-    fn tell_ignored(
-        &mut self,
-        at: usize,
-        prefix: IpNet,
-        jail: &Arc<str>,
-        reason: &Reason,
-        now: Timestamp,
-        outcome: &mut Outcome,
-    ) {
+    fn tell_ignored(&mut self, at: usize, prefix: IpNet, reason: &Reason, now: Timestamp, outcome: &mut Outcome) {
         if matches!(reason, Reason::AlreadyBanned(_)) {
             return;
         }
@@ -223,7 +251,7 @@ impl Pipeline {
             self.told.clear();
         }
         self.told.insert((prefix, at), now);
-        outcome.events.push(Event::ignored(now, prefix, jail, reason));
+        outcome.events.push(Event::ignored(now, prefix, &self.jails[at].name, reason));
     }
 
     /// To be called now and then: should the wall clock have been set back, forgets what was counted in the future.
@@ -237,7 +265,9 @@ impl Pipeline {
     pub(crate) fn expire(&mut self, now: Timestamp) -> Outcome {
         let (ended, changes) = self.ledger.expire(now);
         let events = ended.iter().map(|ban| Event::of_ban(now, Kind::Expired, ban)).collect();
-        Outcome { changes, events }
+        let mut outcome = Outcome::of(changes, events);
+        self.look_at_breaker(now, &mut outcome);
+        outcome
     }
 
     /// Takes over newly protected or allowed networks: a ban that they cover is lifted.
@@ -248,11 +278,16 @@ impl Pipeline {
 
     /// Lifts every ban, and strikes every list entry, that reaches an allowed address.
     fn lift_allowed(&mut self, now: Timestamp) -> Outcome {
-        let mut outcome = Outcome::default();
         let networks: Vec<IpNet> = self.allowlist.networks(now).collect();
+        self.lift_around(&networks, now)
+    }
+
+    /// The same for these allowed networks.
+    fn lift_around(&mut self, networks: &[IpNet], now: Timestamp) -> Outcome {
+        let mut outcome = Outcome::default();
         for network in networks {
             let wider = self.ledger.bans_covering(network.addr());
-            for ban in wider.into_iter().chain(self.ledger.bans_within(network)) {
+            for ban in wider.into_iter().chain(self.ledger.bans_within(*network)) {
                 self.lift(&ban.prefix, now, &mut outcome);
             }
         }
@@ -291,29 +326,28 @@ impl Pipeline {
             evidence: Evidence::Proven,
         };
         let event = Event::of_ban(now, Kind::Banned, &ban);
-        Ok(Outcome { changes: self.ledger.ban(ban), events: vec![event] })
+        Ok(Outcome::of(self.ledger.ban(ban), vec![event]))
     }
 
     /// Ends the bans of these prefixes, and forgets what was counted against them. All or nothing.
     pub(crate) fn unban(
         &mut self,
         prefixes: &[IpNet],
-        grace: Option<Duration>,
+        grant: Option<&Grant>,
         now: Timestamp,
     ) -> Result<Outcome, Refusal> {
         for prefix in prefixes {
-            self.may_unban(prefix, grace.is_some())?;
+            self.may_unban(prefix, prefixes, grant.is_some())?;
         }
+        self.keep_grants(prefixes, grant, now)?;
         let mut outcome = Outcome::default();
         for prefix in prefixes {
             let ended = self.ledger.unban(prefix, now);
             self.note_unbanned(prefix, ended, now, &mut outcome);
-            if let Some(grace) = grace {
-                let end = now + grace;
-                if self.allowlist.grant(*prefix, end, now) {
-                    self.ledger.grant(*prefix, end);
-                }
-            }
+        }
+        if grant.is_some() {
+            // What else reaches them, a wider ban say, would make the grant a lie.
+            outcome.append(self.lift_allowed(now));
         }
         Ok(outcome)
     }
@@ -327,6 +361,7 @@ impl Pipeline {
     ) {
         outcome.changes.extend(changes);
         outcome.events.extend(ended.iter().map(|ban| Event::of_ban(now, Kind::Unbanned, ban)));
+        self.offenders.forget(*prefix);
         for state in &mut self.jails {
             // Where a neighbour was spared, what was counted is wider than what was banned.
             let counted = state.jail.prefix.prefix_of(prefix.addr());
@@ -335,18 +370,20 @@ impl Pipeline {
     }
 
     /// Ends every ban; lists stay, they end by `import` of an empty one or with their file.
-    pub(crate) fn unban_all(&mut self, now: Timestamp) -> Outcome {
+    pub(crate) fn unban_all(&mut self, grant: Option<&Grant>, now: Timestamp) -> Result<Outcome, Refusal> {
         let mut outcome = Outcome::default();
         let mut banned: Vec<IpNet> = self.ledger.bans().map(|ban| ban.prefix).collect();
         banned.dedup();
+        self.keep_grants(&banned, grant, now)?;
         for prefix in banned {
             let ended = self.ledger.unban_owners(&prefix, now);
             self.note_unbanned(&prefix, ended, now, &mut outcome);
         }
-        outcome
+        Ok(outcome)
     }
 
-    fn may_unban(&self, prefix: &IpNet, graced: bool) -> Result<(), Refusal> {
+    /// `all`: what is to be unbanned together with it.
+    fn may_unban(&self, prefix: &IpNet, all: &[IpNet], graced: bool) -> Result<(), Refusal> {
         let shown = Shown(*prefix);
         let covering = self.ledger.bans_covering(prefix.addr());
         let exact = |ban: &&Ban| ban.prefix == *prefix;
@@ -355,11 +392,18 @@ impl Pipeline {
         if let Some(path) = covering.iter().filter(exact).find_map(file) {
             return Err(format!("{shown} stands in the file {path}; remove its line there"));
         }
-        if graced || covering.iter().any(|ban| exact(&ban)) {
+        let wider = |ban: &&Ban| ban.prefix != *prefix && ban.prefix.contains(prefix) && !all.contains(&ban.prefix);
+        let (own, wider) = (covering.iter().any(|ban| exact(&ban)), covering.iter().find(wider));
+        if graced || (own && wider.is_none()) {
             return Ok(());
         }
-        match covering.iter().find(|ban| ban.prefix.contains(prefix)) {
-            Some(wider) => Err(format!("{shown} is banned as part of {0}; unban {0} instead", wider.prefix)),
+        match wider {
+            Some(Ban { prefix: wider, .. }) if own => {
+                Err(format!("{shown} is also banned as part of {wider}; unban {wider} with it"))
+            }
+            Some(Ban { prefix: wider, .. }) => {
+                Err(format!("{shown} is banned as part of {wider}; unban {wider} instead"))
+            }
             None => Err(match self.ledger.bans_within(*prefix).len() {
                 0 => format!("{shown} is not banned"),
                 within => {
@@ -388,14 +432,14 @@ impl Pipeline {
         let text = format!("list '{name}' has {}", plural(taken.len() as u64, "entry"));
         let changes = self.ledger.put_list(name, taken, now, until).map_err(|why| why.to_string())?;
         let event = Event::new(now, Kind::Listed, text);
-        Ok((Outcome { changes, events: vec![event] }, refused))
+        Ok((Outcome::of(changes, vec![event]), refused))
     }
 
     /// Ends a list.
     pub(crate) fn end_list(&mut self, name: &str, now: Timestamp) -> Outcome {
         let changes = self.ledger.remove_list(name);
         let event = Event::new(now, Kind::Listed, format!("list '{name}' has ended"));
-        Outcome { changes, events: vec![event] }
+        Outcome::of(changes, vec![event])
     }
 }
 
@@ -416,13 +460,25 @@ fn longest_memory(wiring: &Wiring) -> Duration {
     forget.max().unwrap_or(Duration::MAX)
 }
 
-/// What forgeable evidence may do at most.
-fn budget(config: &Config) -> Budget {
-    let limits = &config.budget;
-    Budget::new(limits.per_minute, limits.at_a_time, limits.max)
+/// Who has offended lately, as far as the ledger knows, and was not unbanned since.
+fn offenders(ledger: &Ledger) -> Recall {
+    let is_offender = |ban: &Ban| ban.evidence == Evidence::Proven && &*ban.jail != MANUAL;
+    let begun = ledger.ended().map(|ended| &ended.ban).chain(ledger.bans()).filter(|ban| is_offender(ban));
+    let unbanned = ledger.ended().filter(|ended| ended.how == How::Unbanned);
+    let mut steps: Vec<(Timestamp, IpNet, bool)> = begun.map(|ban| (ban.since, ban.prefix, true)).collect();
+    steps.extend(unbanned.map(|ended| (ended.at, ended.ban.prefix, false)));
+    steps.sort_unstable();
+    let mut offenders = Recall::default();
+    for (at, prefix, offended) in steps {
+        if offended { offenders.note(prefix, at) } else { offenders.forget(prefix) }
+    }
+    offenders
 }
 
 /// The jail under which a list's entries are shown is named by this and the list's name.
 pub(crate) const LIST: &str = "list:";
 /// Lists that a blocklist file stands behind are named by this and the file's path.
 pub(crate) const BLOCKLIST: &str = "file:";
+
+#[cfg(test)]
+mod tests;

@@ -6,14 +6,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Jail};
-use crate::filters::{Filter, Filters, Matcher, Mode};
+use crate::filters::{Evidence, Filter, Filters, Matcher, Mode};
+use crate::ledger::Scope;
 use crate::sources::Place;
 use crate::windows::Spec;
 
 /// The enabled jails and their sources.
 pub(crate) struct Wiring {
     pub(crate) jails: Vec<Arc<Jail>>,
+    /// What each jail guards.
+    services: Vec<Service>,
     pub(crate) sources: Vec<Source>,
+}
+
+/// What a jail's filter says of the service whose log it reads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Service {
+    /// Its lines name nobody who has not completed a handshake.
+    pub(crate) proven: bool,
+    /// Its ports; empty for all.
+    pub(crate) scope: Scope,
+}
+
+impl Service {
+    fn of(filter: &Filter) -> Service {
+        let mut ports = filter.ports.clone();
+        ports.sort_unstable();
+        ports.dedup();
+        Service { proven: filter.evidence == Evidence::Proven, scope: Scope(ports.into()) }
+    }
 }
 
 /// One place that is read, once, for all jails that listen to it.
@@ -57,7 +78,13 @@ impl Wiring {
             });
             drafts[at].listen(index, jail, &filter);
         }
-        Wiring { jails, sources: drafts.into_iter().map(Draft::finish).collect() }
+        let service = |jail: &Arc<Jail>| filters.get(&jail.filter).map(|filter| Service::of(&filter));
+        let services = jails.iter().map(|jail| service(jail).unwrap_or_default()).collect();
+        Wiring { jails, services, sources: drafts.into_iter().map(Draft::finish).collect() }
+    }
+
+    pub(crate) fn jails_and_services(&self) -> impl Iterator<Item = (Arc<Jail>, Service)> {
+        self.jails.iter().cloned().zip(self.services.iter().cloned())
     }
 
     pub(crate) fn listeners(&self) -> Vec<Vec<Vec<usize>>> {
@@ -106,7 +133,7 @@ fn tuned(filter: &Filter, jail: &Jail) -> Arc<Filter> {
 /// How long a hit matters to a window.
 fn reach(window: &Spec) -> Duration {
     match window {
-        Spec::Recent { seconds, .. } => *seconds,
+        Spec::Recent { seconds, .. } | Spec::Distinct { seconds, .. } => *seconds,
         Spec::Limit { interval, burst } => interval.saturating_mul(*burst),
     }
 }

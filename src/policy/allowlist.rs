@@ -1,17 +1,15 @@
-//! What is never banned: the networks of the configuration, what this machine depends on, and what was unbanned with a
-//! grant. The same question is asked for bans of every origin.
+//! What is never banned: the networks of the configuration, what this machine depends on, and what a person granted.
+//! The same question is asked for bans of every origin.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::IpNet;
 
+use crate::policy::grant::MAX_GRANTS;
 use crate::policy::prefix::{canonical, overlap};
 use crate::policy::protected::Protect;
-use crate::time::Timestamp;
-
-/// Most grants at a time.
-const MAX_GRANTS: usize = 65_536;
+use crate::time::{Timestamp, Until};
 
 #[derive(Debug, Default)]
 pub(crate) struct Allowlist {
@@ -20,7 +18,7 @@ pub(crate) struct Allowlist {
     /// Both of the above; disjoint, in order of address.
     standing: Vec<Allowed>,
     /// Until when each of these may not be banned.
-    grants: BTreeMap<IpNet, Timestamp>,
+    grants: BTreeMap<IpNet, Until>,
 }
 
 /// An allowed network, and why it is one.
@@ -36,8 +34,18 @@ pub(crate) enum Why {
     Given,
     /// This machine, or who administers it, depends on it.
     Protected(Protect),
-    /// It was unbanned with a grant that ends then.
-    Granted(Timestamp),
+    /// A person allowed it until then.
+    Granted(Until),
+}
+
+/// There are [`MAX_GRANTS`] grants already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooManyGrants;
+
+impl fmt::Display for TooManyGrants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{MAX_GRANTS} prefixes at most can be allowed by hand; remove some with 'banctl allow remove'")
+    }
 }
 
 impl Allowlist {
@@ -53,23 +61,40 @@ impl Allowlist {
         self.rebuild();
     }
 
-    /// Nothing that overlaps this prefix is banned until then. An earlier grant is never shortened. False when there are
-    /// too many grants.
-    #[must_use]
-    pub(crate) fn grant(&mut self, prefix: IpNet, until: Timestamp, now: Timestamp) -> bool {
-        self.grants.retain(|_, until| *until > now);
-        let prefix = canonical(prefix);
-        if self.grants.len() >= MAX_GRANTS && !self.grants.contains_key(&prefix) {
-            return false;
+    /// Nothing that overlaps these prefixes is banned until then. An earlier grant is never shortened. All or none.
+    pub(crate) fn grant(&mut self, prefixes: &[IpNet], until: Until, now: Timestamp) -> Result<(), TooManyGrants> {
+        let has_room = |grants: &BTreeMap<IpNet, Until>| {
+            let new = prefixes.iter().filter(|prefix| !grants.contains_key(&canonical(**prefix))).count();
+            grants.len() + new <= MAX_GRANTS
+        };
+        if !has_room(&self.grants) {
+            self.grants.retain(|_, until| !until.is_over(now));
+            if !has_room(&self.grants) {
+                return Err(TooManyGrants);
+            }
         }
-        let end = self.grants.entry(prefix).or_insert(until);
-        *end = until.max(*end);
-        true
+        for prefix in prefixes {
+            let end = self.grants.entry(canonical(*prefix)).or_insert(until);
+            *end = until.max(*end);
+        }
+        Ok(())
+    }
+
+    /// Takes a grant back.
+    pub(crate) fn revoke(&mut self, prefix: IpNet) {
+        self.grants.remove(&canonical(prefix));
+    }
+
+    /// What stands in the configuration and what is protected, each as it was given: also what another one contains.
+    pub(crate) fn without_grants(&self) -> impl Iterator<Item = Allowed> {
+        let given = self.given.iter().map(|network| Allowed { network: *network, why: Why::Given });
+        let protected = self.protected.iter().map(|(network, what)| (*network, Why::Protected(*what)));
+        given.chain(protected.map(|(network, why)| Allowed { network, why }))
     }
 
     /// Every network that is allowed now, whatever for.
     pub(crate) fn networks(&self, now: Timestamp) -> impl Iterator<Item = IpNet> {
-        let granted = self.grants.iter().filter(move |(_, until)| **until > now).map(|(prefix, _)| *prefix);
+        let granted = self.grants.iter().filter(move |(_, until)| !until.is_over(now)).map(|(prefix, _)| *prefix);
         self.standing.iter().map(|allowed| allowed.network).chain(granted)
     }
 
@@ -88,18 +113,19 @@ impl Allowlist {
     }
 
     fn granted(&self, prefix: IpNet, now: Timestamp) -> Option<Allowed> {
+        if self.grants.is_empty() {
+            // Every hit of whoever is banned already asks.
+            return None;
+        }
         let within = || self.grants.range(prefix..).take_while(|(network, _)| prefix.contains(*network));
         let around =
             || std::iter::successors(Some(prefix), IpNet::supernet).filter_map(|wide| self.grants.get_key_value(&wide));
-        let (network, until) = around().chain(within()).find(|(_, until)| **until > now)?;
+        let (network, until) = around().chain(within()).find(|(_, until)| !until.is_over(now))?;
         Some(Allowed { network: *network, why: Why::Granted(*until) })
     }
 
     fn rebuild(&mut self) {
-        let given = self.given.iter().map(|network| Allowed { network: *network, why: Why::Given });
-        let protected =
-            self.protected.iter().map(|(network, what)| Allowed { network: *network, why: Why::Protected(*what) });
-        let mut all: Vec<Allowed> = given.chain(protected).collect();
+        let mut all: Vec<Allowed> = self.without_grants().collect();
         // Stable, so that what is given is named before what is protected.
         all.sort_by_key(|allowed| allowed.network);
         self.standing.clear();
@@ -118,7 +144,8 @@ impl fmt::Display for Allowed {
         match self.why {
             Why::Given => write!(f, "{network} is allowed by [allow] networks"),
             Why::Protected(what) => write!(f, "{} is protected: it is {what}", network.addr()),
-            Why::Granted(until) => write!(f, "{network} is allowed until {until}, as it was unbanned with --allow"),
+            Why::Granted(Until::Forever) => write!(f, "{network} is allowed by hand"),
+            Why::Granted(until) => write!(f, "{network} is allowed by hand until {until}"),
         }
     }
 }
@@ -132,6 +159,11 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_secs(1_795_224_600);
+
+    /// Whether the prefix is granted until then.
+    fn grants(allowlist: &mut Allowlist, prefix: IpNet, until: Timestamp, now: Timestamp) -> bool {
+        allowlist.grant(&[prefix], Until::At(until), now).is_ok()
+    }
 
     fn net(text: &str) -> IpNet {
         text.parse().unwrap()
@@ -182,17 +214,14 @@ mod tests {
             (net("192.0.2.1/32"), Protect::Gateways),
             (net("198.51.100.7/32"), Protect::AdminSessions),
         ]);
-        assert!(allowlist.grant(net("203.0.113.4/32"), Timestamp::from_secs(1_795_228_200), NOW));
+        assert!(grants(&mut allowlist, net("203.0.113.4/32"), Timestamp::from_secs(1_795_228_200), NOW));
         let said = |prefix| allowlist.refuses(net(prefix), NOW).unwrap().to_string();
         assert_eq!(said("192.0.2.1/32"), "192.0.2.0/24 is allowed by [allow] networks");
         assert_eq!(
             said("198.51.100.0/24"),
             "198.51.100.7 is protected: it is the other end of an administrator's session"
         );
-        assert_eq!(
-            said("203.0.113.4/32"),
-            "203.0.113.4/32 is allowed until 2026-11-21T02:30:00Z, as it was unbanned with --allow"
-        );
+        assert_eq!(said("203.0.113.4/32"), "203.0.113.4/32 is allowed by hand until 2026-11-21T02:30:00Z");
     }
 
     #[test]
@@ -210,8 +239,8 @@ mod tests {
     fn a_grant_ends_and_a_shorter_one_does_not_shorten_it() {
         let mut allowlist = Allowlist::default();
         let hour = std::time::Duration::from_secs(3600);
-        assert!(allowlist.grant(net("2001:db8::/64"), NOW + 2 * hour, NOW));
-        assert!(allowlist.grant(net("2001:db8::/64"), NOW + hour, NOW));
+        assert!(grants(&mut allowlist, net("2001:db8::/64"), NOW + 2 * hour, NOW));
+        assert!(grants(&mut allowlist, net("2001:db8::/64"), NOW + hour, NOW));
         for refused in ["2001:db8::7/128", "2001:db8::/48", "2001:db8::/64"] {
             assert!(allowlist.refuses(net(refused), NOW + hour).is_some(), "{refused}");
             assert_eq!(allowlist.refuses(net(refused), NOW + 2 * hour), None, "{refused}");
@@ -225,8 +254,8 @@ mod tests {
     fn an_ended_grant_does_not_hide_one_that_stands() {
         let mut allowlist = Allowlist::default();
         let second = std::time::Duration::from_secs(1);
-        assert!(allowlist.grant(net("192.0.2.0/25"), NOW + second, NOW));
-        assert!(allowlist.grant(net("192.0.2.128/25"), NOW + 9 * second, NOW));
+        assert!(grants(&mut allowlist, net("192.0.2.0/25"), NOW + second, NOW));
+        assert!(grants(&mut allowlist, net("192.0.2.128/25"), NOW + 9 * second, NOW));
         let allowed = allowlist.refuses(net("192.0.2.0/24"), NOW + 5 * second);
         assert_eq!(allowed.map(|allowed| allowed.network), Some(net("192.0.2.128/25")));
     }
@@ -240,10 +269,10 @@ mod tests {
             address += 1;
             IpNet::from(IpAddr::from(address.to_be_bytes()))
         };
-        allowlist.grants = (0..MAX_GRANTS).map(|_| (next(), end)).collect();
+        allowlist.grants = (0..MAX_GRANTS).map(|_| (next(), Until::At(end))).collect();
         let one_more = next();
-        assert!(!allowlist.grant(one_more, end, NOW));
-        assert!(allowlist.grant(one_more, end + std::time::Duration::from_secs(1), end));
+        assert!(!grants(&mut allowlist, one_more, end, NOW));
+        assert!(grants(&mut allowlist, one_more, end + std::time::Duration::from_secs(1), end));
     }
 
     fn networks() -> impl Strategy<Value = Vec<IpNet>> {
@@ -264,7 +293,7 @@ mod tests {
             let protected: Vec<_> = protected.into_iter().map(|network| (network, Protect::Gateways)).collect();
             allowlist.set_protected(&protected);
             for prefix in &granted {
-                prop_assert!(allowlist.grant(*prefix, NOW + std::time::Duration::from_secs(1), NOW));
+                prop_assert!(grants(&mut allowlist, *prefix, NOW + std::time::Duration::from_secs(1), NOW));
             }
             let protected = protected.iter().map(|(network, _)| network);
             let all: Vec<IpNet> = given.iter().chain(protected).chain(&granted).map(IpNet::trunc).collect();

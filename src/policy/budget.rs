@@ -33,6 +33,11 @@ impl Budget {
         Budget { per_minute, at_a_time, longest, bucket, level: Level::default() }
     }
 
+    /// Another one in the same state, to ask what would be.
+    pub(crate) fn copy(&self) -> Budget {
+        Budget { level: self.level, ..Budget::new(self.per_minute, self.at_a_time, self.longest) }
+    }
+
     /// New limits after a reload. What was used up stays used up.
     pub(crate) fn change(&mut self, per_minute: u32, at_a_time: usize, longest: Duration) {
         *self = Budget { level: self.level, ..Budget::new(per_minute, at_a_time, longest) };

@@ -24,6 +24,17 @@ impl PrefixLengths {
     }
 }
 
+/// The widest prefix that forgeable evidence bans, whatever a jail counts: what one customer of a provider has. Whoever
+/// can forge one address of an IPv6 network of 64 bits, or own it, has all of them at hand; a ban of one of these
+/// would stop nobody.
+const CUSTOMER: PrefixLengths = PrefixLengths { ipv4: 32, ipv6: 64 };
+
+/// What is banned for forgeable evidence against this address: what was counted, or less.
+pub(crate) fn narrowed(counted: IpNet, address: IpAddr) -> IpNet {
+    let customer = CUSTOMER.prefix_of(address);
+    if counted.contains(&customer) { customer } else { counted }
+}
+
 /// The one form of a prefix: no host bits, and IPv4 where it was written as mapped IPv6.
 pub(crate) fn canonical(prefix: IpNet) -> IpNet {
     let mapped = match prefix {
@@ -80,6 +91,19 @@ mod tests {
         let wide = PrefixLengths { ipv4: 24, ipv6: 48 };
         assert_eq!(wide.prefix_of("192.0.2.9".parse().unwrap()), net("192.0.2.0/24"));
         assert_eq!(wide.prefix_of("2001:db8:1:2::9".parse().unwrap()), net("2001:db8:1::/48"));
+    }
+
+    #[test]
+    fn forgeable_evidence_bans_what_is_counted_but_no_more_than_one_customer() {
+        for (counted, address, expected) in [
+            ("192.0.2.0/24", "192.0.2.9", "192.0.2.9/32"),
+            ("192.0.2.9/32", "192.0.2.9", "192.0.2.9/32"),
+            ("2001:db8::/48", "2001:db8::9", "2001:db8::/64"),
+            ("2001:db8::/64", "2001:db8::9", "2001:db8::/64"),
+            ("2001:db8::9/128", "2001:db8::9", "2001:db8::9/128"),
+        ] {
+            assert_eq!(narrowed(net(counted), address.parse().unwrap()), net(expected), "{counted}");
+        }
     }
 
     #[test]

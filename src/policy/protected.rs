@@ -35,6 +35,11 @@ impl Protect {
         ("resolvers", Protect::Resolvers),
         ("admin-sessions", Protect::AdminSessions),
     ];
+
+    /// As the configuration has it.
+    pub(crate) fn word(self) -> &'static str {
+        Protect::WORDS.into_iter().find(|(_, protect)| *protect == self).map_or("", |(word, _)| word)
+    }
 }
 
 impl FromStr for Protect {

@@ -21,8 +21,8 @@ const MAX_ENTRIES: usize = 1 << 20;
 const HEAD: u64 = 8192;
 
 /// States in `/proc/net/tcp` (`include/net/tcp_states.h`).
-const ESTABLISHED: &str = "01";
-const LISTEN: &str = "0A";
+pub(crate) const ESTABLISHED: &str = "01";
+pub(crate) const LISTEN: &str = "0A";
 
 pub(super) fn peers(reader: &mut Reader<'_>) -> Vec<IpAddr> {
     let mut found = logind_peers(reader);
@@ -156,15 +156,15 @@ fn connection_peers(reader: &mut Reader<'_>, sessions: &[Session]) -> Vec<IpAddr
 }
 
 /// One row of `/proc/net/tcp` or `tcp6`.
-struct Row {
-    local_port: u16,
-    remote: IpAddr,
-    state: String,
+pub(crate) struct Row {
+    pub(crate) local_port: u16,
+    pub(crate) remote: IpAddr,
+    pub(crate) state: String,
     inode: u64,
 }
 
 impl Row {
-    fn read(line: &str) -> Option<Row> {
+    pub(crate) fn read(line: &str) -> Option<Row> {
         let mut words = line.split_whitespace().skip(1);
         let (_, port) = words.next()?.split_once(':')?;
         let (remote, _) = words.next()?.split_once(':')?;

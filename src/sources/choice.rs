@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Place;
 
 /// The kernel's ring buffer.
-pub(super) const KMSG: &str = "/dev/kmsg";
+pub(crate) const KMSG: &str = "/dev/kmsg";
 
 /// Where syslog daemons write the kernel's messages.
 const KERNEL_LOGS: [&str; 3] = ["/var/log/kern.log", "/var/log/messages", "/var/log/syslog"];

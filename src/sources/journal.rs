@@ -43,9 +43,17 @@ pub(super) fn matches(units: &[String], identifiers: &[String], kernel: bool) ->
     }
     groups.push(units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}")).collect());
     groups.push(identifiers.iter().map(|identifier| format!("SYSLOG_IDENTIFIER={identifier}")).collect());
+    if !units.is_empty() || !identifiers.is_empty() {
+        // What journald itself says of entries that it left out, of these units where there are any.
+        let of_units = units.iter().map(|unit| format!("OBJECT_SYSTEMD_UNIT={unit}"));
+        groups.push(SUPPRESSED.map(str::to_owned).into_iter().chain(of_units).collect());
+    }
     groups.retain(|group: &Vec<String>| !group.is_empty());
     groups.join(&"+".to_owned())
 }
+
+/// `SD_MESSAGE_JOURNAL_DROPPED`, from journald.
+const SUPPRESSED: [&str; 2] = ["_TRANSPORT=driver", "MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e"];
 
 /// Reads the journal until the source is stopped.
 pub(super) fn run(spec: Spec, matches: &[String], outlet: Outlet) -> Result<(), Stopped> {
@@ -234,6 +242,7 @@ impl Journal {
     fn report(&mut self, gathered: Gathered) -> Result<(), Stopped> {
         if gathered.lines > 0 {
             self.outlet.recovered(&self.log)?;
+            self.outlet.suppressed(&self.log, &mut self.memory, gathered.warm)?;
             let position = self.last.clone().map(|(cursor, time)| Position::Journal { cursor, time });
             self.outlet.batch(Batch {
                 source: self.outlet.source(),

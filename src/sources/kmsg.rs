@@ -272,10 +272,11 @@ impl Kmsg {
         self.outlet.lost(&self.log, lost, text)
     }
 
-    fn report(&self, gathered: Gathered) -> Result<(), Stopped> {
+    fn report(&mut self, gathered: Gathered) -> Result<(), Stopped> {
         if gathered.records == 0 {
             return Ok(());
         }
+        self.outlet.suppressed(&self.log, &mut self.memory, gathered.warm)?;
         self.outlet.batch(Batch {
             source: self.outlet.source(),
             log: Arc::clone(&self.log),

@@ -21,10 +21,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Sender;
 
 pub(crate) use crate::filters::Scanned;
-use crate::filters::{Clock, Hit, Matcher, Memory, Record};
+use crate::filters::{Clock, Hit, Matcher, Memory, Record, Suppressed};
 use crate::time::Timestamp;
 
-pub(crate) use choice::Choice;
+pub(crate) use choice::{Choice, KMSG};
 use outlet::{Bell, Outlet};
 
 /// Longest line that is read, in bytes without its newline; the rest of a longer one is passed over.
@@ -199,6 +199,12 @@ pub(crate) enum Report {
         log: Arc<str>,
         lines: u64,
         text: String,
+    },
+    /// The log itself says that lines were left out of it.
+    Suppressed {
+        source: usize,
+        log: Arc<str>,
+        suppressed: Suppressed,
     },
     /// A line was longer than 16 KiB and was cut.
     Cut {

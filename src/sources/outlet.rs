@@ -16,6 +16,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::mpsc::Sender;
 
 use super::{Batch, Report};
+use crate::filters::Memory;
 
 /// The source was asked to end, or nobody receives its reports any more.
 #[derive(Debug)]
@@ -147,6 +148,14 @@ impl Outlet {
 
     pub(super) fn lost(&self, log: &Arc<str>, lines: u64, text: String) -> Result<(), Stopped> {
         self.send(Report::Lost { source: self.source, log: Arc::clone(log), lines, text })
+    }
+
+    /// Reports what the log has said of missing lines. Of lines that were applied before, it was reported then.
+    pub(super) fn suppressed(&self, log: &Arc<str>, memory: &mut Memory, warm: bool) -> Result<(), Stopped> {
+        match memory.take_suppressed().filter(|_| !warm) {
+            Some(suppressed) => self.send(Report::Suppressed { source: self.source, log: Arc::clone(log), suppressed }),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn cut(&self, lines: u64) -> Result<(), Stopped> {

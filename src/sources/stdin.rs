@@ -67,6 +67,7 @@ fn hand_over(
     let taken = lines::take(&*spec.scan, &clock(spec), memory, data, unread.inside);
     let (end, cut) = (taken.bytes, taken.cut);
     let inside = if end == 0 { unread.inside } else { data[end - 1] != b'\n' };
+    outlet.suppressed(log, memory, false)?;
     report(outlet, log, taken)?;
     unread.buffer.copy_within(end..unread.filled, 0);
     unread.filled -= end;

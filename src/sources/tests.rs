@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use super::outlet::{Bell, Outlet, Stopped};
 use super::{Place, Position, Report, Scan, Scanned, Spec};
-use crate::filters::{Clock, Evidence, Hit, Memory, Record};
+use crate::filters::{Clock, Effect, Evidence, Hit, Memory, Record};
 use crate::time::Timestamp;
 
 /// How long a test waits for something that must happen.
@@ -64,8 +64,11 @@ fn hit(time: Timestamp, line: &[u8]) -> Hit {
         filter: 0,
         pattern: 0,
         user: Some(String::from_utf8_lossy(line).into()),
+        port: None,
         evidence: Evidence::Proven,
+        effect: Effect::Count(1),
         repeat: 1,
+        line: line.into(),
     }
 }
 
@@ -147,7 +150,7 @@ impl Harness {
                 self.lines += batch.lines;
                 self.warm_lines += if batch.warm { batch.lines } else { 0 };
                 if !batch.warm {
-                    self.seen.extend(batch.hits.iter().filter_map(|hit| hit.user.as_deref()).map(str::to_owned));
+                    self.seen.extend(batch.hits.iter().map(|hit| String::from_utf8_lossy(&hit.line).into_owned()));
                 }
                 if let Some(position) = &batch.position {
                     self.positions.insert(Arc::clone(&batch.log), position.clone());
@@ -160,7 +163,7 @@ impl Harness {
             }
             Report::Trouble { text, .. } => self.troubles.push(text.clone()),
             Report::Recovered { .. } => self.recovered += 1,
-            Report::CaughtUp { .. } | Report::Ended { .. } => {}
+            Report::Suppressed { .. } | Report::CaughtUp { .. } | Report::Ended { .. } => {}
         }
     }
 

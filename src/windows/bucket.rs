@@ -88,6 +88,15 @@ impl Bucket {
 }
 
 impl Level {
+    /// As [`Level::get`] gave it.
+    pub(crate) fn of(full_at: u64) -> Level {
+        Level { full_at }
+    }
+
+    pub(crate) fn get(self) -> u64 {
+        self.full_at
+    }
+
     pub(crate) fn is_full(self, now: Timestamp) -> bool {
         self.until_full(now) == 0
     }

@@ -1,23 +1,31 @@
 //! Hits in, offences out: how the hits of one source add up, with the meaning of iptables' `recent` and `limit`.
 //! Counts by log time, in bounded memory. It never knows why an address is counted, nor what follows from it.
 
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::filters::{Evidence, Hit};
 use crate::time::Timestamp;
 
-pub(crate) mod bucket;
-mod limit;
-mod recent;
-mod stamps;
-mod table;
+pub(crate) mod bucket; // tokens
+mod crowd; // many sources, one user
+mod key; // what a slot is found by
+mod limit; // rate and burst
+mod marks; // what is kept of one source
+mod recent; // so many within so long
+mod table; // all sources
+mod ticks; // time in 32 bits
 
 /// How hits add up to an offence.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Spec {
     /// The `hitcount`-th hit within `seconds` (inclusive) is the offence.
     Recent { hitcount: u32, seconds: Duration, check: Check },
+    /// The same, of hits that differ: the offence is the hit with the `hitcount`-th user, port or source.
+    Distinct { hitcount: u32, seconds: Duration, of: Distinct },
     /// One hit per `interval` on average, `burst` at once; the hit that finds no credit is the offence.
     Limit { interval: Duration, burst: u32 },
 }
@@ -31,48 +39,169 @@ pub(crate) enum Check {
     Update,
 }
 
-/// A window overflowed for one source.
+/// What has to differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Distinct {
+    /// The users that one source tries. A hit without one does not count.
+    Users,
+    /// The ports that one source sends packets to. A hit without one does not count.
+    Ports,
+    /// The sources that try one user. Only proven hits count, and no source from which that user has logged in.
+    Sources,
+}
+
+impl Distinct {
+    /// One of them, in a word.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Distinct::Users => "user",
+            Distinct::Ports => "port",
+            Distinct::Sources => "source",
+        }
+    }
+}
+
+/// A window overflowed for one source, or for all that tried one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Offence {
-    /// How many hits made it. `recent` counts no further than its `hitcount`; `limit` counts those that found credit
-    /// since the bucket was last full, and this one.
-    pub(crate) hits: u32,
+    /// How many hits made it, or users, ports, sources. `recent` counts no further than its `hitcount`; `limit` counts
+    /// those that found credit since the bucket was last full, and this one.
+    pub(crate) count: u32,
+    /// What was counted, as [`Window::unit`].
+    pub(crate) unit: &'static str,
     /// The oldest of them, to the millisecond.
     pub(crate) first: Timestamp,
+    /// The sources that took part beside that of the hit.
+    pub(crate) others: Vec<IpAddr>,
+}
+
+/// What is counted against one source at some time, offence or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// How many hits, and the oldest of them; as for an [`Offence`].
+    pub(crate) hits: u32,
+    pub(crate) first: Timestamp,
+    /// The latest hit, however long ago.
+    pub(crate) last: Timestamp,
+}
+
+impl Spec {
+    /// How many hits at once are an offence.
+    pub(crate) fn hits(&self) -> u32 {
+        match self {
+            Spec::Recent { hitcount, .. } | Spec::Distinct { hitcount, .. } => *hitcount,
+            Spec::Limit { burst, .. } => burst.saturating_add(1),
+        }
+    }
 }
 
 /// The window of one jail: all the sources it follows.
-pub(crate) struct Window(Kind);
+pub(crate) struct Window {
+    kind: Kind,
+    /// Makes tags of users. Keyed by chance, so that nobody can choose two with the same tag.
+    tags: RandomState,
+}
 
 enum Kind {
-    Recent(recent::Recent),
+    Recent(recent::Recent, Option<Distinct>),
     Limit(limit::Limit),
+    Crowd(crowd::Crowd),
 }
 
 impl Window {
     /// Follows `capacity` sources at most; at the bound the least suspicious one makes room for a new one.
     pub(crate) fn new(spec: &Spec, capacity: usize) -> Window {
-        Window(match *spec {
+        use recent::{Counting, Recent};
+        let kind = match *spec {
             Spec::Recent { hitcount, seconds, check } => {
-                Kind::Recent(recent::Recent::new(hitcount, seconds, check, capacity))
+                Kind::Recent(Recent::new(hitcount, seconds, Counting::Hits(check), capacity), None)
+            }
+            Spec::Distinct { hitcount, seconds, of: Distinct::Sources } => {
+                Kind::Crowd(crowd::Crowd::new(hitcount, seconds, capacity))
+            }
+            Spec::Distinct { hitcount, seconds, of } => {
+                Kind::Recent(Recent::new(hitcount, seconds, Counting::Tags, capacity), Some(of))
             }
             Spec::Limit { interval, burst } => Kind::Limit(limit::Limit::new(interval, burst, capacity)),
-        })
+        };
+        Window { kind, tags: RandomState::new() }
     }
 
-    /// Counts `repeat` hits of a source at a log time. Whether the last of them is an offence.
-    pub(crate) fn hit(&mut self, source: IpNet, time: Timestamp, repeat: u32) -> Option<Offence> {
-        match &mut self.0 {
-            Kind::Recent(recent) => recent.hit(source, time, repeat),
-            Kind::Limit(limit) => limit.hit(source, time, repeat),
+    /// Counts a hit of a source, the prefix that its address is counted by. Whether it is an offence.
+    pub(crate) fn hit(&mut self, source: IpNet, hit: &Hit) -> Option<Offence> {
+        let (key, count) = (key::Key::of(source, hit.evidence), hit.count().max(1));
+        let tag = self.tag(hit);
+        let unit = self.unit();
+        let ((count, first), others) = match &mut self.kind {
+            Kind::Recent(recent, _) => (recent.hit(key, hit.time, count, tag?)?, Vec::new()),
+            Kind::Limit(limit) => (limit.hit(key, hit.time, count)?, Vec::new()),
+            Kind::Crowd(_) if hit.evidence != Evidence::Proven => return None,
+            Kind::Crowd(crowd) => {
+                let (count, first, others) = crowd.hit(hit.user.as_deref()?, source, hit.address, hit.time)?;
+                ((count, first), others)
+            }
+        };
+        Some(Offence { count, unit, first, others })
+    }
+
+    /// What it counts: one word for people, in the singular.
+    pub(crate) fn unit(&self) -> &'static str {
+        match &self.kind {
+            Kind::Recent(_, None) | Kind::Limit(_) => "hit",
+            Kind::Recent(_, Some(of)) => of.unit(),
+            Kind::Crowd(_) => Distinct::Sources.unit(),
+        }
+    }
+
+    /// The user of this hit has logged in from its address: what he failed there before is forgiven, and nothing else.
+    /// A `limit` has no memory of single hits, so there is nothing to forgive.
+    pub(crate) fn forgive(&mut self, source: IpNet, hit: &Hit) {
+        let Some(user) = hit.user.as_deref().filter(|_| hit.evidence == Evidence::Proven) else { return };
+        let tag = self.tag(hit);
+        match (&mut self.kind, tag) {
+            (Kind::Recent(_, Some(Distinct::Ports)) | Kind::Limit(_), _) | (Kind::Recent(..), None) => {}
+            (Kind::Recent(recent, _), Some(tag)) => {
+                recent.forgive(&key::Key::of(source, hit.evidence), hit.time, tag);
+            }
+            (Kind::Crowd(crowd), _) => crowd.forgive(user, source, hit.time),
+        }
+    }
+
+    /// What tells a hit from others of its source, in 16 bits; `None` when that is what counts and it has nothing. A
+    /// good log-in forgives the hits with its tag. Of a million attackers with an account, the tags of some 15 would be
+    /// those of another user whom they try from the same address, and none of them can know it.
+    fn tag(&self, hit: &Hit) -> Option<u16> {
+        /// Of hits without a user. No user's tag is this.
+        const NOBODY: u16 = 0;
+        let short = |hash: u64| u16::try_from(hash % 0xffff).map_or(NOBODY, |tag| tag + 1);
+        match &self.kind {
+            Kind::Recent(_, None) => {
+                let tag = |user| short(self.tags.hash_one((user, hit.address)));
+                Some(hit.user.as_deref().map_or(NOBODY, tag))
+            }
+            Kind::Recent(_, Some(Distinct::Ports)) => hit.port,
+            Kind::Recent(_, Some(_)) => hit.user.as_deref().map(|user| short(self.tags.hash_one(user))),
+            Kind::Limit(_) | Kind::Crowd(_) => None,
+        }
+    }
+
+    /// What is counted against a source at this time for proven evidence, without counting anything. `None` for one that
+    /// it does not follow, and where it follows users.
+    pub(crate) fn tally(&self, source: IpNet, time: Timestamp) -> Option<Tally> {
+        let key = key::Key::of(source, Evidence::Proven);
+        match &self.kind {
+            Kind::Recent(recent, _) => recent.tally(&key, time),
+            Kind::Limit(limit) => limit.tally(&key, time),
+            Kind::Crowd(_) => None,
         }
     }
 
     /// Everything that was counted against the sources within this prefix is forgotten: it was unbanned.
     pub(crate) fn forget(&mut self, prefix: IpNet) {
-        match &mut self.0 {
-            Kind::Recent(recent) => recent.forget(prefix),
+        match &mut self.kind {
+            Kind::Recent(recent, _) => recent.forget(prefix),
             Kind::Limit(limit) => limit.forget(prefix),
+            Kind::Crowd(crowd) => crowd.forget(prefix),
         }
     }
 
@@ -80,28 +209,33 @@ impl Window {
     /// `now` by more than a second. Without it, such stamps would outshine the hits to come until the clock has caught up.
     pub(crate) fn rewind(&mut self, now: Timestamp) {
         let latest = now + Duration::from_secs(1);
-        match &mut self.0 {
-            Kind::Recent(recent) => recent.rewind(latest),
+        match &mut self.kind {
+            Kind::Recent(recent, _) => recent.rewind(latest),
             Kind::Limit(limit) => limit.rewind(latest),
+            Kind::Crowd(crowd) => crowd.rewind(latest),
         }
     }
 
-    /// How many sources are in the table.
+    /// How many sources are in the table; users, where those are what is followed.
     pub(crate) fn tracked(&self) -> usize {
-        match &self.0 {
-            Kind::Recent(recent) => recent.tracked(),
-            Kind::Limit(limit) => limit.tracked(),
-        }
+        self.table().len()
     }
 
-    /// How many sources had to make room for others.
+    /// How many of them had to make room for others, or found none.
     pub(crate) fn evicted(&self) -> u64 {
-        match &self.0 {
-            Kind::Recent(recent) => recent.evicted(),
-            Kind::Limit(limit) => limit.evicted(),
+        self.table().evicted()
+    }
+
+    fn table(&self) -> &table::Table {
+        match &self.kind {
+            Kind::Recent(recent, _) => recent.table(),
+            Kind::Limit(limit) => limit.table(),
+            Kind::Crowd(crowd) => crowd.table(),
         }
     }
 }
 
 #[cfg(test)]
 mod kernel_tests;
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,15 @@
 //! A window with the meaning of `iptables -m recent`: `--set`, then `--rcheck` or `--update` with `--seconds` and
-//! `--hitcount` (`net/netfilter/xt_recent.c`).
+//! `--hitcount` (`net/netfilter/xt_recent.c`); or with the same meaning for different users or ports in place of hits.
 //!
 //! Every hit stamps its source. It is an offence when at least `hitcount` stamps, its own included, are at most
 //! `seconds` old (inclusive). Nothing is reset by an offence: the next hit within the window is one again.
 //!
-//! **A ring of exactly `hitcount` stamps is enough.** Whether `hitcount` stamps are recent depends only on the
-//! `hitcount`-th newest of them, so the newest `hitcount` suffice, in whatever order they came and, with `--update`,
-//! however often a hit stamps.
+//! **Exactly `hitcount` stamps are enough.** Whether `hitcount` stamps are recent depends only on the `hitcount`-th
+//! newest of them, so the newest `hitcount` suffice, in whatever order they came and, with `--update`, however often a
+//! hit stamps.
 //!
 //! The kernel's clock never goes back; ours does, when one log is read after another. A hit that is read late takes its
-//! place in time, and counts if the ring, with it, spans no more than the window. To judge it by its own age alone would
+//! place in time, and counts if the stamps, with it, span no more than the window. To judge it by its own age alone would
 //! count the stamps after it however far they are away, and could ban for hits that no window holds together.
 
 use std::time::Duration;
@@ -17,58 +17,83 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::time::Timestamp;
-use crate::windows::stamps::{Ring, Stamps};
-use crate::windows::table::{Key, Table};
-use crate::windows::{Check, Offence};
-
-/// Stamps of all full rings of one window: 128 MiB, and at worst one and a third times as much again in blocks that
-/// rings have outgrown. A window with a large `hitcount` follows fewer sources instead; those with many stamps are the
-/// last to go.
-const MAX_STAMPS: usize = 32 << 20;
-
-/// Longest window in ticks, a quarter of what a stamp can tell apart.
-const MAX_WINDOW: u32 = 1 << 30;
+use crate::windows::key::Key;
+use crate::windows::marks::Marks;
+use crate::windows::table::Table;
+use crate::windows::ticks::Ticks;
+use crate::windows::{Check, Tally};
 
 pub(super) struct Recent {
     hitcount: u16,
-    check: Check,
+    counting: Counting,
     ticks: Ticks,
     /// The latest hit of all.
     latest: Timestamp,
-    table: Table<Ring>,
-    stamps: Stamps,
+    table: Table,
+    marks: Marks,
+}
+
+/// What adds up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counting {
+    Hits(Check),
+    /// Different tags.
+    Tags,
 }
 
 impl Recent {
     /// `hitcount` is brought into 1 to 65,535, as the kernel's is.
-    pub(super) fn new(hitcount: u32, seconds: Duration, check: Check, capacity: usize) -> Recent {
+    pub(super) fn new(hitcount: u32, seconds: Duration, counting: Counting, capacity: usize) -> Recent {
         let hitcount = u16::try_from(hitcount).unwrap_or(u16::MAX).max(1);
-        let capacity = capacity.min(MAX_STAMPS / usize::from(hitcount));
-        let (ticks, table, stamps) = (Ticks::new(seconds), Table::new(capacity), Stamps::new(hitcount));
-        Recent { hitcount, check, ticks, latest: Timestamp::EPOCH, table, stamps }
+        let marks = Marks::new(hitcount);
+        let (ticks, table) = (Ticks::new(seconds), Table::new(capacity, marks.words()));
+        Recent { hitcount, counting, ticks, latest: Timestamp::EPOCH, table, marks }
     }
 
-    pub(super) fn hit(&mut self, source: IpNet, time: Timestamp, repeat: u32) -> Option<Offence> {
+    /// The number of hits that were too many, and the time of the oldest, when this one was. The tag is what tells hits
+    /// of one source apart: what was tried.
+    pub(super) fn hit(&mut self, key: Key, time: Timestamp, count: u32, tag: u16) -> Option<(u32, Timestamp)> {
         let now = self.now(time)?;
         self.latest = time.max(self.latest);
-        let slot = self.slot(Key::of(source), self.ticks.edge(now));
-        let (ring, stamps, ticks) = (self.table.value_mut(slot), &mut self.stamps, &self.ticks);
-        let mut first = None;
-        // More than `hitcount` equal stamps change nothing.
-        for _ in 0..repeat.clamp(1, u32::from(self.hitcount)) {
-            stamps.push(ring, now);
-            let within = |&(oldest, newest): &(u32, u32)| oldest <= now && oldest >= ticks.edge(newest);
-            first = stamps.span(*ring).filter(within).map(|(oldest, _)| oldest);
-            if first.is_some() && self.check == Check::Update {
-                stamps.push(ring, now);
+        let slot = self.slot(key, self.ticks.edge(now))?;
+        let (words, marks, ticks) = (self.table.words_mut(slot), self.marks, &self.ticks);
+        let first = |words: &[u32]| marks.span(words).filter(|span| ticks.holds(*span, now)).map(|(oldest, _)| oldest);
+        match self.counting {
+            Counting::Tags => marks.add_once(words, now, tag),
+            Counting::Hits(check) => {
+                // More than `hitcount` equal stamps change nothing.
+                for _ in 0..count.min(u32::from(self.hitcount)) {
+                    marks.add(words, now, tag);
+                    if check == Check::Update && first(words).is_some() {
+                        marks.add(words, now, tag);
+                    }
+                }
             }
         }
-        Some(Offence { hits: u32::from(self.hitcount), first: ticks.time(first?) })
+        Some((u32::from(self.hitcount), ticks.time(first(words)?)))
+    }
+
+    /// What a source did under this tag until then is undone.
+    pub(super) fn forgive(&mut self, key: &Key, time: Timestamp, tag: u16) {
+        let Some(slot) = self.table.find(key) else { return };
+        let Some(now) = self.now(time) else { return };
+        let kept = |stamp, other| Some(stamp).filter(|stamp| other != tag || *stamp > now);
+        if !self.marks.rewrite(self.table.words_mut(slot), kept) {
+            self.table.remove(slot);
+        }
+    }
+
+    pub(super) fn tally(&self, key: &Key, time: Timestamp) -> Option<Tally> {
+        let stamps = self.marks.stamps(self.table.words(self.table.find(key)?));
+        let (last, now) = (*stamps.iter().max()?, self.ticks.known(time)?);
+        let within = || stamps.iter().copied().filter(|stamp| *stamp >= self.ticks.edge(now));
+        let hits = u32::try_from(within().count()).unwrap_or(u32::MAX);
+        let first = self.ticks.time(within().min().unwrap_or(last));
+        Some(Tally { hits, first, last: self.ticks.time(last) })
     }
 
     pub(super) fn forget(&mut self, prefix: IpNet) {
-        let stamps = &mut self.stamps;
-        self.table.remove_covered(prefix, |mut ring| stamps.clear(&mut ring));
+        self.table.remove_covered(prefix);
     }
 
     pub(super) fn rewind(&mut self, now: Timestamp) {
@@ -76,109 +101,45 @@ impl Recent {
             return;
         }
         self.latest = now;
-        let (tick, stamps) = (self.ticks.tick(now), &mut self.stamps);
-        self.table.retain(|ring| stamps.rewrite(ring, |stamp| Some(stamp).filter(|stamp| Some(*stamp) <= tick)));
+        let (tick, marks) = (self.ticks.tick(now), self.marks);
+        let kept = |stamp, _| Some(stamp).filter(|stamp| Some(*stamp) <= tick);
+        self.table.retain(|_, words| marks.rewrite(words, kept));
         if tick.is_none() {
-            self.ticks.base = None;
+            self.ticks.reset();
         }
     }
 
-    pub(super) fn tracked(&self) -> usize {
-        self.table.len()
-    }
-
-    pub(super) fn evicted(&self) -> u64 {
-        self.table.evicted()
+    pub(super) fn table(&self) -> &Table {
+        &self.table
     }
 
     /// The tick of this time, after moving the base when it is out of reach.
     fn now(&mut self, time: Timestamp) -> Option<u32> {
         let by = self.ticks.overrun(time);
         if by > 0 {
-            let stamps = &mut self.stamps;
-            let shift = |stamp| u64::from(stamp).checked_sub(by).and_then(|stamp| u32::try_from(stamp).ok());
-            self.table.retain(|ring| stamps.rewrite(ring, shift));
+            let marks = self.marks;
+            self.table.retain(|_, words| marks.rewrite(words, |stamp, _| Ticks::shifted(stamp, by)));
             self.ticks.advance(by);
         }
         self.ticks.tick(time)
     }
 
-    /// The slot of this source. For a new one the source with the fewest stamps since `edge` makes room; of several,
-    /// the one that has been quiet for longest. One with no stamp since then has expired, and so goes first.
-    fn slot(&mut self, key: Key, edge: u32) -> usize {
+    /// The slot of this source; `None` when there is no room for it. For a new one the source with the fewest stamps
+    /// since `edge` makes room, first among those whose evidence may be forged; of several, the one that has been quiet
+    /// for longest. What may be forged never takes the room of what is proven, before that has expired.
+    fn slot(&mut self, key: Key, edge: u32) -> Option<usize> {
         if let Some(slot) = self.table.find(&key) {
-            return slot;
+            return Some(slot);
         }
-        if self.table.is_full() {
-            let stamps = &self.stamps;
-            let evicted = self.table.evict(|ring| (stamps.count_since(*ring, edge), stamps.newest(*ring)));
-            if let Some(mut ring) = evicted {
-                self.stamps.clear(&mut ring);
-            }
-        }
-        self.table.insert(key, Ring::default())
-    }
-
-    #[cfg(test)]
-    pub(super) fn memory(&self) -> usize {
-        self.table.memory() + self.stamps.memory()
-    }
-}
-
-/// Times as 32-bit ticks after a moving base: milliseconds, or seconds for windows beyond 12 days. Ticks are counted
-/// from 1970, so that whole seconds lose nothing and the inclusive edge of the window is exact for them.
-struct Ticks {
-    /// Length of a tick in microseconds.
-    length: i64,
-    /// In ticks. The kernel compares with whole jiffies likewise.
-    window: u32,
-    /// The tick since 1970 that is 0 here; half the range before the first hit, so that other logs may lag behind.
-    base: Option<i64>,
-}
-
-/// Half of what a tick can reach: 24 days, or 68 years.
-const HALF: i64 = 1 << 31;
-
-impl Ticks {
-    fn new(window: Duration) -> Ticks {
-        let in_ticks = |length: u32| u32::try_from(window.as_micros() / u128::from(length)).unwrap_or(u32::MAX);
-        let (milliseconds, seconds) = (in_ticks(1000), in_ticks(1_000_000));
-        if milliseconds <= MAX_WINDOW {
-            Ticks { length: 1000, window: milliseconds, base: None }
-        } else {
-            Ticks { length: 1_000_000, window: seconds.min(MAX_WINDOW), base: None }
-        }
-    }
-
-    /// By how many ticks the base has to advance before this time has a tick.
-    fn overrun(&self, time: Timestamp) -> u64 {
-        let tick = time.as_micros() / self.length;
-        match self.base {
-            Some(base) if tick >= base + 2 * HALF => u64::try_from(tick - HALF - base).unwrap_or(0),
-            _ => 0,
-        }
-    }
-
-    fn advance(&mut self, by: u64) {
-        let by = i64::try_from(by).unwrap_or(i64::MAX);
-        self.base = self.base.map(|base| base.saturating_add(by));
-    }
-
-    /// `None` for a time so long before the first hit that it cannot be told: such a hit does not count.
-    fn tick(&mut self, time: Timestamp) -> Option<u32> {
-        let tick = time.as_micros() / self.length;
-        let base = *self.base.get_or_insert(tick - HALF);
-        u32::try_from(tick - base).ok()
-    }
-
-    /// The oldest tick that is still within the window.
-    fn edge(&self, now: u32) -> u32 {
-        now.saturating_sub(self.window)
-    }
-
-    fn time(&self, tick: u32) -> Timestamp {
-        let ticks = self.base.unwrap_or_default() + i64::from(tick);
-        Timestamp::from_micros(ticks.saturating_mul(self.length))
+        let marks = self.marks;
+        let rank = |proven: bool, words: &[u32]| {
+            let stamps = marks.stamps(words);
+            let since = stamps.iter().filter(|stamp| **stamp >= edge).count();
+            let firm = proven && since > 0;
+            (key.is_proven() || !firm).then(|| (firm, since, stamps.iter().max().copied()))
+        };
+        let room = !self.table.is_full() || self.table.evict_for(&key, rank);
+        room.then(|| self.table.insert(key))
     }
 }
 

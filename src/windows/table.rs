@@ -1,169 +1,281 @@
-//! Where a window keeps what it knows of each source: a bounded table, compact, with room made deterministically.
+//! Where a window keeps what it knows of each source: a bounded table by open addressing, all slots of one size and in
+//! one piece of memory, so that a hit costs one look into it and no allocation.
+//!
+//! The keys lie in the order of their hashes, each as near behind its home slot as those before it leave room ("Robin
+//! Hood"): a search ends at the first slot whose key is nearer to its home than the wanted one would be, so that seven
+//! of eight slots may be in use. Attackers choose the keys, so the hash is keyed: nobody can choose many for one home.
 
 use std::hash::{BuildHasher, RandomState};
 
-use hashbrown::HashTable;
 use ipnet::IpNet;
+
+use super::key::Key;
+use crate::filters::Evidence;
 
 /// How many neighbours compete for being evicted. Looking at all would make a flood of new sources quadratic.
 pub(super) const SAMPLE: usize = 16;
 
-/// A prefix as 17 bytes without padding. IPv4 lies in `::ffff:0:0/96`, where no other key can be: addresses written
-/// that way are IPv4 for us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    bits: [u8; 16],
-    length: u8,
-}
+/// Most memory of one table. Where slots are large, fewer sources are followed instead.
+const MAX_BYTES: usize = 256 << 20;
 
-impl Key {
-    pub(super) fn of(prefix: IpNet) -> Key {
-        match prefix.trunc() {
-            IpNet::V4(net) => Key { bits: net.network().to_ipv6_mapped().octets(), length: 96 + net.prefix_len() },
-            IpNet::V6(net) => Key { bits: net.network().octets(), length: net.prefix_len() },
-        }
-    }
+/// A new table has at least as many slots, if its capacity allows.
+const FIRST_SLOTS: usize = 64;
 
-    fn is_ipv4(&self) -> bool {
-        self.length >= 96 && self.bits.starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff])
-    }
-
-    fn covers(&self, other: &Key) -> bool {
-        let differing = u128::from_be_bytes(self.bits) ^ u128::from_be_bytes(other.bits);
-        self.is_ipv4() == other.is_ipv4()
-            && self.length <= other.length
-            && differing.leading_zeros() >= u32::from(self.length)
-    }
-}
-
-struct Slot<V> {
-    key: Key,
-    value: V,
-}
-
-/// At most `capacity` sources, each with a value. Slots are dense; the index holds their numbers only, so that a key
-/// is stored once. Attackers choose the keys, so the hash is keyed; nothing that can be observed depends on its seed.
-pub(super) struct Table<V> {
-    slots: Vec<Slot<V>>,
-    index: HashTable<u32>,
-    hasher: RandomState,
+/// At most `capacity` keys, each with the same number of words.
+pub(super) struct Table {
+    /// Per slot: the key, in the upper half of whose last word stands the way from home, from 1 on, or 0 in a free
+    /// slot; then the words of the window.
+    memory: Vec<u32>,
+    width: usize,
+    /// How many slots there are: `most_slots`, divided by 4 as often as `quarterings` says.
+    slots: usize,
+    most_slots: usize,
+    quarterings: u32,
     capacity: usize,
-    /// Where the next sample begins.
-    hand: usize,
+    len: usize,
+    hasher: RandomState,
     evicted: u64,
     /// The longest key of each family so far (IPv6, IPv4): no shorter prefix can be found by its hash alone.
     longest: [u8; 2],
 }
 
-impl<V> Table<V> {
-    /// `capacity` is brought into 1 to `u32::MAX`.
-    pub(super) fn new(capacity: usize) -> Table<V> {
+impl Table {
+    /// A table for that many keys with that many words each. It grows from small; its memory stays within
+    /// [`MAX_BYTES`], except for a moment while it grows, when it is a quarter more.
+    pub(super) fn new(capacity: usize, words: usize) -> Table {
+        let width = Key::WORDS + words;
+        let capacity = capacity.min(MAX_BYTES / (4 * width) * 7 / 8).max(1);
+        let most_slots = capacity * 8 / 7 + 1;
+        let quarterings = (most_slots / FIRST_SLOTS).checked_ilog2().unwrap_or(0) / 2;
         Table {
-            slots: Vec::new(),
-            index: HashTable::new(),
+            memory: Vec::new(),
+            width,
+            slots: 0,
+            most_slots,
+            quarterings,
+            capacity,
+            len: 0,
             hasher: RandomState::new(),
-            capacity: capacity.clamp(1, u32::MAX as usize),
-            hand: 0,
             evicted: 0,
             longest: [0; 2],
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        self.len
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.slots.len() >= self.capacity
+        self.len >= self.capacity
     }
 
-    /// How many sources had to make room for others.
+    /// Sources that had to make room for others, or found none.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// Number of the slot of this key, until the next removal.
+    /// The slot of this key, until the next insertion or removal.
     pub(super) fn find(&self, key: &Key) -> Option<usize> {
-        let same = |number: &u32| self.slots[*number as usize].key == *key;
-        self.index.find(self.hasher.hash_one(key), same).map(|number| *number as usize)
+        let words = key.to_words();
+        let (mut slot, mut way) = (self.home(key)?, 1);
+        loop {
+            match self.way(slot) {
+                there if there < way => return None,
+                there if there == way && self.has_key(slot, words) => return Some(slot),
+                _ => (slot, way) = (self.next(slot), way + 1),
+            }
+        }
     }
 
-    pub(super) fn value_mut(&mut self, slot: usize) -> &mut V {
-        &mut self.slots[slot].value
+    /// What the window keeps in this slot.
+    pub(super) fn words(&self, slot: usize) -> &[u32] {
+        &self.memory[slot * self.width + Key::WORDS..(slot + 1) * self.width]
     }
 
-    /// The key is new and the table is not full: the caller has looked, and made room.
-    pub(super) fn insert(&mut self, key: Key, value: V) -> usize {
-        let slot = self.slots.len();
-        let number = u32::try_from(slot).expect("the capacity is at most u32::MAX");
-        self.slots.push(Slot { key, value });
+    pub(super) fn words_mut(&mut self, slot: usize) -> &mut [u32] {
+        &mut self.memory[slot * self.width + Key::WORDS..(slot + 1) * self.width]
+    }
+
+    /// A slot for the key, its words all 0. The key is new and the table is not full: the caller has looked, and made
+    /// room.
+    pub(super) fn insert(&mut self, key: Key) -> usize {
+        if (self.len + 1) * 8 > self.slots * 7 && self.slots < self.most_slots {
+            self.grow();
+        }
         let longest = &mut self.longest[usize::from(key.is_ipv4())];
-        *longest = key.length.max(*longest);
-        let Table { slots, index, hasher, .. } = self;
-        index.insert_unique(hasher.hash_one(key), number, |other| hasher.hash_one(slots[*other as usize].key));
+        *longest = key.length().max(*longest);
+        let slot = self.place(&key);
+        self.words_mut(slot).fill(0);
         slot
     }
 
-    /// Makes room: removes the least suspicious source of a sample, the first one among equals. `None` when empty.
-    pub(super) fn evict<S: Ord>(&mut self, suspicion: impl Fn(&V) -> S) -> Option<V> {
-        let count = self.slots.len();
-        let sample = (0..SAMPLE.min(count)).map(|step| (self.hand + step) % count);
-        let least = sample.min_by_key(|slot| suspicion(&self.slots[*slot].value))?;
-        self.hand = (self.hand + SAMPLE) % count;
+    /// Makes room for a key: removes the source of the lowest rank among the neighbours of its home, so that one piece
+    /// of memory is all that is touched. Ranks are given by whether a source is proven, and by its words. None that has
+    /// no rank goes; whether one went.
+    pub(super) fn evict_for<R: Ord>(&mut self, key: &Key, rank: impl Fn(bool, &[u32]) -> Option<R>) -> bool {
+        let Some(mut slot) = self.home(key) else { return false };
+        let (mut seen, mut least): (usize, Option<(R, usize)>) = (0, None);
+        for _ in 0..self.slots {
+            if seen == SAMPLE {
+                break;
+            }
+            if self.way(slot) > 0 {
+                seen += 1;
+                let proven = Key::is_proven_in(self.memory[slot * self.width + Key::WORDS - 1]);
+                if let Some(rank) = rank(proven, self.words(slot))
+                    && least.as_ref().is_none_or(|(least, _)| rank < *least)
+                {
+                    least = Some((rank, slot));
+                }
+            }
+            slot = self.next(slot);
+        }
         self.evicted += 1;
-        Some(self.remove(least))
+        least.map(|(_, slot)| self.remove(slot)).is_some()
     }
 
     /// Removes every source that `prefix` covers.
-    pub(super) fn remove_covered(&mut self, prefix: IpNet, mut removed: impl FnMut(V)) {
-        let prefix = Key::of(prefix);
-        if prefix.length >= self.longest[usize::from(prefix.is_ipv4())] {
-            if let Some(slot) = self.find(&prefix) {
-                removed(self.remove(slot));
-            }
-            return;
+    pub(super) fn remove_covered(&mut self, prefix: IpNet) {
+        let keys = [Evidence::Proven, Evidence::Forgeable].map(|evidence| Key::of(prefix, evidence));
+        if keys[0].length() < self.longest[usize::from(keys[0].is_ipv4())] {
+            return self.retain(|key, _| !keys[0].covers(key));
         }
-        let mut slot = 0;
-        while let Some(Slot { key, .. }) = self.slots.get(slot) {
-            if prefix.covers(key) {
-                removed(self.remove(slot));
-            } else {
-                slot += 1;
-            }
-        }
-    }
-
-    /// Shows every value; those for which the answer is false are removed.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&mut V) -> bool) {
-        let mut slot = 0;
-        while let Some(Slot { value, .. }) = self.slots.get_mut(slot) {
-            if keep(value) {
-                slot += 1;
-            } else {
+        for key in keys {
+            if let Some(slot) = self.find(&key) {
                 self.remove(slot);
             }
         }
     }
 
-    /// The last slot takes the place of the removed one.
-    fn remove(&mut self, slot: usize) -> V {
-        let last = self.slots.len() - 1;
-        let Table { slots, index, hasher, .. } = self;
-        let hash_of = |slot: usize| hasher.hash_one(slots[slot].key);
-        if let Ok(entry) = index.find_entry(hash_of(slot), |number| *number as usize == slot) {
-            let (number, _) = entry.remove();
-            if let Some(moved) = index.find_mut(hash_of(last), |number| *number as usize == last) {
-                *moved = number;
+    /// Shows every source once; those for which the answer is false are removed.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Key, &mut [u32]) -> bool) {
+        // What a removal moves comes from behind, as far as the next free slot: from there on, all is seen once.
+        let Some(free) = (0..self.slots).find(|slot| self.way(*slot) == 0) else { return };
+        let mut slot = self.next(free);
+        while slot != free {
+            if self.way(slot) > 0 {
+                let key = self.key(slot);
+                if !keep(&key, self.words_mut(slot)) {
+                    self.remove(slot);
+                    continue;
+                }
             }
+            slot = self.next(slot);
         }
-        slots.swap_remove(slot).value
     }
 
-    /// Bytes in use: the slots, and what the index allocated.
-    #[cfg(test)]
-    pub(super) fn memory(&self) -> usize {
-        self.slots.len() * size_of::<Slot<V>>() + self.index.allocation_size()
+    /// Frees a slot: the keys behind it that are not at home move one slot nearer.
+    pub(super) fn remove(&mut self, slot: usize) {
+        let mut last = slot;
+        while self.way(self.next(last)) > 1 {
+            last = self.next(last);
+        }
+        self.close(slot, last);
+        self.set_way(last, 0);
+        self.len -= 1;
     }
+
+    /// The slot where the key belongs; the keys from there to the next free slot move one slot on.
+    fn place(&mut self, key: &Key) -> usize {
+        let (mut slot, mut way) = (self.home(key).expect("there are slots: they were made before"), 1);
+        while self.way(slot) >= way {
+            (slot, way) = (self.next(slot), way + 1);
+        }
+        let mut free = slot;
+        while self.way(free) > 0 {
+            free = self.next(free);
+        }
+        self.open(slot, free);
+        let start = slot * self.width;
+        self.memory[start..start + Key::WORDS].copy_from_slice(&key.to_words());
+        self.set_way(slot, way);
+        self.len += 1;
+        slot
+    }
+
+    fn grow(&mut self) {
+        self.quarterings -= u32::from(self.slots > 0);
+        let slots = self.most_slots.div_ceil(1 << (2 * self.quarterings));
+        let old = std::mem::replace(&mut self.memory, vec![0; slots * self.width]);
+        (self.slots, self.len) = (slots, 0);
+        for source in old.chunks_exact(self.width) {
+            let key = key_of(source);
+            if source[Key::WORDS - 1] >> 16 > 0 {
+                let slot = self.place(&key);
+                self.words_mut(slot).copy_from_slice(&source[Key::WORDS..]);
+            }
+        }
+    }
+
+    /// Where the key lies if nothing else lies there; `None` before the first insertion. Keeps the order of hashes, so
+    /// that growing does too.
+    fn home(&self, key: &Key) -> Option<usize> {
+        let hash = u128::from(self.hasher.hash_one(key));
+        let home = (hash * self.slots as u128) >> 64;
+        usize::try_from(home).ok().filter(|home| *home < self.slots)
+    }
+
+    fn next(&self, slot: usize) -> usize {
+        if slot + 1 == self.slots { 0 } else { slot + 1 }
+    }
+
+    fn key(&self, slot: usize) -> Key {
+        key_of(&self.memory[slot * self.width..])
+    }
+
+    fn has_key(&self, slot: usize, key: [u32; Key::WORDS]) -> bool {
+        let there = &self.memory[slot * self.width..][..Key::WORDS];
+        there[..4] == key[..4] && there[4] & 0xffff == key[4]
+    }
+
+    /// Distance from home, counted from 1; 0 for a free slot.
+    fn way(&self, slot: usize) -> u32 {
+        self.memory[slot * self.width + Key::WORDS - 1] >> 16
+    }
+
+    /// With seven of eight slots in use no way of a keyed hash comes near 65,535.
+    fn set_way(&mut self, slot: usize, way: u32) {
+        let word = &mut self.memory[slot * self.width + Key::WORDS - 1];
+        *word = *word & 0xffff | way << 16;
+    }
+
+    /// Moves what lies from `first` on, up to the free slot `free`, one slot on.
+    fn open(&mut self, first: usize, free: usize) {
+        if free < first {
+            self.open(0, free);
+            self.shift(self.slots - 1, 1, 0, 1);
+            return self.open(first, self.slots - 1);
+        }
+        self.shift(first, free - first, first + 1, 1);
+    }
+
+    /// Moves what lies behind `gap`, up to and with `last`, one slot back.
+    fn close(&mut self, gap: usize, last: usize) {
+        if last < gap {
+            self.close(gap, self.slots - 1);
+            self.shift(0, 1, self.slots - 1, -1);
+            return self.close(0, last);
+        }
+        self.shift(gap + 1, last - gap, gap, -1);
+    }
+
+    /// Moves `count` slots to another place, where the way from home is so much longer.
+    fn shift(&mut self, from: usize, count: usize, to: usize, longer: i32) {
+        self.memory.copy_within(from * self.width..(from + count) * self.width, to * self.width);
+        for slot in to..to + count {
+            self.set_way(slot, self.way(slot).saturating_add_signed(longer));
+        }
+    }
+
+    /// Bytes in use.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        4 * self.memory.capacity()
+    }
+}
+
+fn key_of(slot: &[u32]) -> Key {
+    Key::from_words([slot[0], slot[1], slot[2], slot[3], slot[4]])
 }
 
 #[cfg(test)]
@@ -174,59 +286,80 @@ mod tests {
 
     use super::*;
 
-    fn key(text: &str) -> Key {
-        Key::of(text.parse().unwrap())
-    }
-
     fn numbered(number: u32) -> IpNet {
         IpNet::from(std::net::IpAddr::from(number.to_be_bytes()))
     }
 
-    #[test]
-    fn a_key_covers_what_its_prefix_covers_and_nothing_of_the_other_family() {
-        assert!(key("192.0.2.0/24").covers(&key("192.0.2.9/32")));
-        assert!(!key("192.0.2.0/24").covers(&key("192.0.3.9/32")));
-        assert!(!key("192.0.2.9/32").covers(&key("192.0.2.0/24")));
-        assert!(key("0.0.0.0/0").covers(&key("192.0.2.9/32")));
-        assert!(key("::/0").covers(&key("2001:db8::/64")));
-        assert!(!key("::/0").covers(&key("192.0.2.9/32")));
-        assert!(!key("0.0.0.0/0").covers(&key("2001:db8::/64")));
+    fn key(number: u32) -> Key {
+        Key::of(numbered(number), if number.is_multiple_of(2) { Evidence::Proven } else { Evidence::Forgeable })
     }
 
     #[test]
-    fn host_bits_do_not_make_another_key() {
-        assert_eq!(key("2001:db8::1/64"), key("2001:db8::2/64"));
-        assert_ne!(key("192.0.2.0/24"), key("192.0.2.0/25"));
+    fn nothing_can_be_found_in_or_evicted_from_an_empty_table() {
+        let mut table = Table::new(4, 1);
+        assert!(!table.evict_for(&key(1), |_, words| Some(words[0])));
+        assert_eq!(table.find(&key(1)), None);
+        table.remove_covered("0.0.0.0/0".parse().unwrap());
+        assert_eq!(table.len(), 0);
     }
 
     #[test]
-    fn nothing_can_be_evicted_from_an_empty_table() {
-        assert_eq!(Table::<u32>::new(4).evict(|value| *value), None);
+    fn a_table_of_large_slots_has_fewer_of_them() {
+        let table = Table::new(10_000_000, 1_000_000);
+        assert_eq!(table.capacity, MAX_BYTES / (4 * 1_000_005) * 7 / 8);
+    }
+
+    #[test]
+    fn a_full_table_has_all_its_keys_at_seven_eighths() {
+        for capacity in [1, 2, 7, 100, 50_000] {
+            let mut table = Table::new(usize::try_from(capacity).unwrap(), 1);
+            for number in 0..capacity {
+                assert!(!table.is_full());
+                let slot = table.insert(key(number));
+                table.words_mut(slot)[0] = number;
+            }
+            assert!(table.is_full());
+            for number in 0..capacity {
+                assert_eq!(table.words(table.find(&key(number)).unwrap()), [number]);
+            }
+            let slots = usize::try_from(capacity).unwrap() * 8 / 7 + 1;
+            assert_eq!(table.bytes(), 4 * slots * (Key::WORDS + 1));
+        }
     }
 
     proptest! {
         #[test]
-        fn the_table_holds_what_a_map_would(steps in prop::collection::vec((0_u32..40, 0_u8..3), 1..300)) {
-            let mut table = Table::new(64);
+        fn the_table_holds_what_a_map_would(
+            capacity in 1_usize..200,
+            steps in prop::collection::vec((0_u32..300, 0_u8..3), 1..600),
+        ) {
+            let mut table = Table::new(capacity, 2);
             let mut map = BTreeMap::new();
             for (number, step) in steps {
-                let prefix = numbered(number);
-                match (step, table.find(&Key::of(prefix))) {
-                    (0, _) => table.remove_covered(prefix, |value| assert_eq!(map.remove(&number), Some(value))),
-                    (_, None) => { table.insert(Key::of(prefix), number); map.insert(number, number); }
-                    (_, Some(slot)) => prop_assert_eq!(*table.value_mut(slot), number),
+                match (step, table.find(&key(number))) {
+                    (0, _) => { table.remove_covered(numbered(number)); map.remove(&number); }
+                    (_, None) if table.is_full() => prop_assert_eq!(map.len(), capacity),
+                    (_, None) => {
+                        let slot = table.insert(key(number));
+                        prop_assert_eq!(table.words(slot), [0, 0]);
+                        table.words_mut(slot).copy_from_slice(&[number, number + 1]);
+                        map.insert(number, number);
+                    }
+                    (_, Some(slot)) => prop_assert_eq!(table.words(slot), [number, number + 1]),
                 }
                 prop_assert_eq!(table.len(), map.len());
-                prop_assert_eq!(table.find(&Key::of(prefix)).is_some(), map.contains_key(&number));
+                prop_assert_eq!(table.find(&key(number)).is_some(), map.contains_key(&number));
             }
-            let wide = "0.0.0.16/28".parse().unwrap();
-            table.remove_covered(wide, |value| assert_eq!(map.remove(&value), Some(value)));
-            prop_assert_eq!(table.len(), map.len());
-            prop_assert!(map.keys().all(|number| !(16..32).contains(number)));
-            table.retain(|value| *value % 2 == 0);
-            for number in 0..40 {
-                let expected = map.contains_key(&number) && number % 2 == 0;
-                prop_assert_eq!(table.find(&Key::of(numbered(number))).is_some(), expected);
+            table.remove_covered("0.0.0.16/28".parse().unwrap());
+            map.retain(|number, _| !(16..32).contains(number));
+            let mut seen = Vec::new();
+            table.retain(|_, words| { seen.push(words[0]); words[0] % 3 == 0 });
+            seen.sort_unstable();
+            prop_assert_eq!(&seen, &map.keys().copied().collect::<Vec<_>>(), "each is seen once");
+            map.retain(|number, _| number % 3 == 0);
+            for number in 0..300 {
+                let held = table.find(&key(number)).map(|slot| table.words(slot)[0]);
+                prop_assert_eq!(held, map.get(&number).copied());
             }
         }
     }

@@ -115,7 +115,7 @@ fn a_ban_is_never_shortened() {
     guard.ctl(&["ban", "192.0.2.2", "--for", "1s"]);
     assert_eq!(guard.bans()[1]["until"], until);
     let timeout = lab.server.sh("ipset list BANWARD-4-all | grep 192.0.2.2");
-    let seconds: u32 = timeout.split_whitespace().last().unwrap().parse().unwrap();
+    let seconds: u32 = timeout.split_whitespace().nth(2).unwrap().parse().unwrap();
     assert!(seconds > 7000, "{timeout}");
 }
 
@@ -197,10 +197,56 @@ fn who_is_unbanned_with_an_allowance_is_not_banned_again_within_it() {
     guard.ctl(&["unban", &attacker, "--allow", "1h"]);
     assert!(passes(&lab.attacker));
     fail(&guard, 5, &attacker);
-    guard.await_log("as it was unbanned with --allow");
+    guard.await_log("is allowed by hand until");
     guard.end("KILL");
     guard.start(&lab.server);
     fail(&guard, 6, &attacker);
     eventually("they are read", || guard.lines() >= 6);
     assert!(guard.bans().is_empty() && passes(&lab.attacker), "a restart does not forget it");
+}
+
+#[test]
+fn what_a_person_allows_is_let_in_at_once_and_after_a_restart_and_is_taken_back() {
+    let lab = Lab::new();
+    let mut guard = guarded(&lab, &allowing(""));
+    let attacker = lab.attacker.v4.to_string();
+    fail(&guard, 5, &attacker);
+    eventually("it is shut out", || !passes(&lab.attacker));
+    let allowed = guard.banctl(&["allow", "add", &attacker, "--comment", "the office"]);
+    assert!(said(&allowed).contains(&format!("allowed {attacker} for ever; lifted 1 ban")), "{}", said(&allowed));
+    assert!(passes(&lab.attacker) && guard.bans().is_empty());
+    is_refused(&guard, &attacker, "is allowed by hand");
+    guard.end("KILL");
+    guard.start(&lab.server);
+    fail(&guard, 6, &attacker);
+    eventually("they are read", || guard.lines() >= 6);
+    assert!(guard.bans().is_empty() && passes(&lab.attacker));
+    let list = said(&guard.banctl(&["allow", "list"]));
+    let line = list.lines().find(|line| line.starts_with(&attacker)).unwrap();
+    assert!(line.contains("by hand") && line.contains("forever") && line.ends_with("the office"), "{line}");
+    assert!(list.contains("own-addresses"), "{list}");
+    guard.ctl(&["allow", "remove", &attacker]);
+    fail(&guard, 5, &attacker);
+    eventually("it is shut out", || !passes(&lab.attacker));
+    let again = guard.banctl(&["allow", "remove", &attacker]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(said(&again).contains("is not allowed"), "{}", said(&again));
+}
+
+#[test]
+fn what_was_not_allowed_by_hand_says_where_it_is_allowed() {
+    let lab = Lab::new();
+    let guard = guarded(&lab, &allowing("\"192.0.2.0/24\""));
+    let refused = |prefix: &str, why: &str| {
+        let refused = guard.banctl(&["allow", "remove", prefix]);
+        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        assert!(said(&refused).contains(why), "{}", said(&refused));
+    };
+    refused("192.0.2.9", "192.0.2.0/24 is allowed by [allow] networks; change the configuration");
+    refused(&lab.attacker.server(false).to_string(), "see allow.protect in the configuration");
+    guard.ctl(&["allow", "add", "198.51.100.0/24", "--for", "1h"]);
+    refused("198.51.100.7", "198.51.100.0/24 was, remove 198.51.100.0/24 instead");
+    let wide = guard.banctl(&["allow", "add", "0.0.0.0/0"]);
+    assert_eq!(wide.status.code(), Some(1));
+    assert!(said(&wide).contains("too much of the Internet"), "{}", said(&wide));
 }

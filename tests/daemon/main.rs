@@ -13,6 +13,7 @@ mod mistakes;
 mod reload;
 mod sources;
 mod state;
+mod takeover;
 
 use std::process::Output;
 
@@ -63,7 +64,8 @@ fn iptables(lab: &Lab) -> String {
     let mut text = String::new();
     // A set that vanishes while its rules are read makes the tool fail.
     support::eventually("iptables can be read", || {
-        let output = lab.server.try_sh("iptables -S; ip6tables -S; ipset save | sed 's/ initval .*//'");
+        let output =
+            lab.server.try_sh("iptables -S; ip6tables -S; ipset save | sed 's/ initval .*//; s/ packets .*//'");
         text = String::from_utf8_lossy(&output.stdout).into_owned();
         output.status.success()
     });

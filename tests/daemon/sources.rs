@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::support::eventually;
 use super::support::guard::{Guard, SECOND, failed_password};
 use super::support::lab::{Lab, sh};
-use super::{backend, fail, guarded, jail};
+use super::{backend, fail, guarded, jail, said};
 
 #[test]
 fn what_a_user_writes_into_the_kernels_log_bans_nobody() {
@@ -31,6 +31,23 @@ fn what_a_user_writes_into_the_kernels_log_bans_nobody() {
     lab.attacker.try_sh(&format!("ping -n -q -i 0.1 -c 5 -W 1 {}", lab.attacker.server(false)));
     guard.await_ban(&format!("{}/32", lab.attacker.v4));
     assert!(!guard.is_banned(&format!("{victim}/32")));
+}
+
+#[test]
+fn a_log_that_says_that_lines_were_left_out_makes_its_counts_samples() {
+    let lab = Lab::new();
+    let guard = guarded(&lab, &(backend("none") + &jail("sshd", "")));
+    fail(&guard, 2, "192.0.2.1");
+    let limits = "Nov 21 01:30:00 web rsyslogd: imjournal: begin to drop messages due to rate-limiting\n\
+                  Nov 21 01:30:09 web systemd-journald[99]: Suppressed 1234 messages from ssh.service\n";
+    guard.append("sshd.log", limits);
+    guard.await_lines(4);
+    guard.await_log("journald left at least 1234 lines out of ");
+    let missing = &guard.status()["sources"][0]["suppressed"];
+    assert_eq!((&missing["lines"], &missing["by"]), (&1234.into(), &"journald".into()));
+    let why = said(&guard.banctl(&["why", "192.0.2.1"]));
+    assert!(why.contains("1,234 lines left out by journald"), "{why}");
+    assert!(why.starts_with("192.0.2.1 is not banned.\n") && why.matches("Failed password").count() == 2, "{why}");
 }
 
 #[test]

@@ -240,3 +240,57 @@ fn joins_that_cannot_work_are_named() {
         assert!(problems.iter().any(|problem| problem.contains(reason)), "{reason}: {problems:#?}");
     }
 }
+
+/// [`SOUND`] with a second pattern, which has these lines beside its name.
+fn with_pattern(lines: &str) -> Vec<String> {
+    let sample = "[[pattern.hit]]\nline = \"Nov 21 01:30:00 h d: in as a from 192.0.2.9\"\naddr = \"192.0.2.9\"\n";
+    let pattern = format!("[[pattern]]\nname = \"in\"\n{lines}\n{sample}[[miss]]");
+    load(&SOUND.replace("[[miss]]", &pattern)).1
+}
+
+#[test]
+fn a_line_forgives_only_for_a_user_whom_it_names_for_certain() {
+    assert_eq!(with_pattern("regex = '^in as (?<user>[^ ]+) from <ADDR>$'\nforgive = true"), [""; 0]);
+    for lines in [
+        "regex = '^in as \\S+ from <ADDR>$'\nforgive = true",
+        "regex = '^in .*as (?<user>\\S+) from <ADDR>$'\nforgive = true",
+    ] {
+        let problems = with_pattern(lines);
+        assert!(problems[0].contains("does not say for certain who logged in"), "{problems:?}");
+    }
+    let problems =
+        with_pattern("regex = '^in as (?<user>[^ ]+) from <ADDR>$'\nforgive = true\nevidence = \"forgeable\"");
+    assert!(problems[0].contains("what may be forged forgives nothing"), "{problems:?}");
+}
+
+#[test]
+fn what_forgives_has_no_weight_and_a_weight_has_bounds() {
+    let regex = "regex = '^in as (?<user>[^ ]+) from <ADDR>$'";
+    for (lines, part) in [
+        ("forgive = true\nweight = 2", "has no weight"),
+        ("forgive = false", "says nothing of it"),
+        ("weight = 0", "1 to 100"),
+        ("weight = 101", "1 to 100"),
+    ] {
+        let problems = with_pattern(&format!("{regex}\n{lines}"));
+        assert!(problems[0].contains(part), "{lines}: {problems:?}");
+    }
+    assert_eq!(with_pattern(&format!("{regex}\nweight = 100")), [""; 0]);
+}
+
+#[test]
+fn a_miss_must_not_forgive_either() {
+    let text = SOUND.replace(
+        "[[miss]]",
+        "[[pattern]]\nname = \"yes\"\nregex = '^yes (?<user>\\S+) from <ADDR>$'\nforgive = true\n[[miss]]",
+    );
+    let (_, problems) = load(&text);
+    assert!(problems.iter().any(|problem| problem.contains("must not match, but forgives 192.0.2.9")), "{problems:?}");
+}
+
+#[test]
+fn a_filter_has_the_least_evidence_of_its_patterns() {
+    let (filters, problems) = load(&SOUND.replace("name = \"no\"", "name = \"no\"\nevidence = \"forgeable\""));
+    assert_eq!(problems, [""; 0]);
+    assert_eq!(filters.get("x").unwrap().evidence, Evidence::Forgeable);
+}

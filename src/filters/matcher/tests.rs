@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use super::super::file::{Filters, Mode};
+use super::super::grams;
 use super::*;
 use crate::config::problem::Problems;
-use crate::filters::Evidence;
+use crate::filters::{Evidence, literals};
 use crate::time::Timestamp;
 
 fn filters(names: &[&str], mode: Mode) -> Vec<Arc<Filter>> {
@@ -46,10 +47,39 @@ fn a_block_gives_its_hits_in_order_with_lines_and_latest_time() {
         (address("192.0.2.3"), 1, 2, Evidence::Proven),
     ];
     assert_eq!(told, expected);
-    assert_eq!(hits[0].user.as_deref(), Some("root"));
     assert_eq!(hits[2].time.to_string(), "2026-11-21T01:30:03Z");
     assert_eq!(scanned.lines, 5);
     assert_eq!(scanned.latest.unwrap().to_string(), "2026-11-21T01:30:04Z");
+}
+
+#[test]
+fn a_log_that_says_that_lines_are_missing_is_believed_only_where_the_limiter_says_it() {
+    let matcher = Matcher::new(filters(&["sshd"], Mode::Normal));
+    let block = b"Nov 21 01:30:00 h systemd-journald[99]: Suppressed 12 messages from ssh.service\n\
+        Nov 21 01:30:01 h kernel: [12.345678] net_ratelimit: 30 callbacks suppressed\n\
+        Nov 21 01:30:02 h sshd[1]: Invalid user x: 99 callbacks suppressed from 192.0.2.1 port 1\n\
+        Nov 21 01:30:03 h sshd[1]: Suppressed 99 messages from ssh.service\n\
+        Nov 21 01:30:04 h rsyslogd: imjournal: begin to drop messages due to rate-limiting\n";
+    let (mut memory, mut hits) = (Memory::default(), Vec::new());
+    matcher.scan(block, &clock(), &mut memory, &mut hits);
+    let suppressed = memory.take_suppressed().unwrap();
+    assert_eq!((suppressed.lines, suppressed.by), (42, crate::filters::Limiter::Rsyslog));
+    assert_eq!(suppressed.time.to_string(), "2026-11-21T01:30:04Z");
+    assert_eq!(memory.take_suppressed(), None);
+    let message = b"Suppressed 7 messages from ssh.service";
+    let record = Record { time: Timestamp::EPOCH, program: b"systemd-journald", process: b"", message };
+    matcher.record(&record, &mut memory, &mut hits);
+    assert_eq!(memory.take_suppressed().map(|suppressed| suppressed.lines), Some(7));
+}
+
+#[test]
+fn a_hit_keeps_the_beginning_of_its_line() {
+    let matcher = Matcher::new(filters(&["sshd"], Mode::Normal));
+    let line = "Nov 21 01:30:00 h sshd[1]: Failed password for root from 192.0.2.1 port 1 ssh2";
+    let long = format!("Nov 21 01:30:00 h sshd[1]: Invalid user {} from 192.0.2.2 port 1", "x".repeat(400));
+    let (hits, _) = scan(&matcher, format!("{line}\r\n{long}\n").as_bytes());
+    assert_eq!(&*hits[0].line, line.as_bytes());
+    assert_eq!((hits.len(), &*hits[1].line), (2, &long.as_bytes()[..KEPT_OF_LINE]));
 }
 
 #[test]
@@ -92,6 +122,31 @@ fn a_line_without_a_stamp_counts_now() {
     let matcher = Matcher::new(filters(&["sshd"], Mode::Normal));
     let (hits, scanned) = scan(&matcher, b"sshd[1]: Invalid user a from 192.0.2.1 port 1\n");
     assert_eq!((hits[0].time, scanned.latest), (clock().now, None));
+}
+
+#[test]
+fn the_line_before_counts_as_often_as_the_syslog_daemon_says() {
+    let matcher = Matcher::new(filters(&["sshd"], Mode::Normal));
+    let hit = "Nov 21 01:30:00 web sshd[1]: Invalid user a from 192.0.2.1 port 1\n";
+    let again = "Nov 21 01:30:09 web last message repeated 3 times\n";
+    let counted = |blocks: &[&[&str]]| -> Vec<u32> {
+        let (mut memory, mut hits) = (Memory::default(), Vec::new());
+        for block in blocks {
+            matcher.scan(block.concat().as_bytes(), &clock(), &mut memory, &mut hits);
+        }
+        hits.into_iter().map(|hit| hit.repeat).collect()
+    };
+    let other = "Nov 21 01:30:00 web cron[1]: nothing\n";
+    let another = "Nov 21 01:30:09 db last message repeated 3 times\n";
+    assert_eq!(counted(&[&[hit, again, again]]), [1, 3]);
+    assert_eq!(counted(&[&[other, hit], &[again, other]]), [1, 3]);
+    assert_eq!(counted(&[&[hit, other, again]]), [1]);
+    assert_eq!(counted(&[&[hit, other], &[again]]), [1]);
+    assert_eq!(counted(&[&[hit], &[other, again]]), [1]);
+    assert_eq!(counted(&[&[hit, another], &[another, again]]), [1]);
+    let (mut memory, mut hits) = (Memory::default(), Vec::new());
+    matcher.scan([hit, again].concat().as_bytes(), &clock(), &mut memory, &mut hits);
+    assert_eq!(hits[1].time.to_string(), "2026-11-21T01:30:09Z");
 }
 
 #[test]
@@ -204,7 +259,8 @@ static BOTH: LazyLock<(Matcher, Matcher)> = LazyLock::new(|| {
     let names = ["sshd", "ping-drop", "syn-flood", "netfilter", "portsentry"];
     let build = || Matcher::new(filters(&names, Mode::Aggressive));
     let plodding = build();
-    (build(), Matcher { finder: None, texts: None, always: plodding.all.clone(), ..plodding })
+    let all = required(&plodding.filters).map(|(owner, _)| owner).collect();
+    (build(), Matcher { texts: None, always: all, ..plodding })
 });
 
 fn log() -> impl Strategy<Value = Vec<u8>> {
@@ -226,7 +282,7 @@ proptest! {
         for line in block.split_inclusive(|byte| *byte == b'\n') {
             let mut findings = Vec::new();
             plodding.examine(line, &clock(), &mut memory, &mut findings);
-            one_by_one.extend(findings.into_iter().filter_map(hit));
+            one_by_one.extend(findings.into_iter().filter_map(|finding| hit(finding, line)));
             lines += 1;
         }
         prop_assert_eq!(hits, one_by_one);
@@ -250,5 +306,17 @@ proptest! {
                 prop_assert!(stamp.resolve(&clock()).is_none_or(|time| time <= clock().now));
             }
         }
+    }
+}
+
+#[test]
+fn every_shipped_pattern_requires_texts_that_are_found_fast_and_seldom() {
+    let problems = Problems::default();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("filters");
+    let filters: Vec<_> = Filters::load(&[folder], &problems).iter().cloned().collect();
+    for (owner, texts) in required(&filters) {
+        let name = &filters[usize::from(owner.filter)].name;
+        let short = texts.iter().any(|text| text.len() < grams::SHORTEST);
+        assert!(!short && literals::score(&texts) >= 5, "{name}, {:?}: {texts:?}", owner.part);
     }
 }

@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Subnets};
 
 use super::{MARKER, MAX_BYTES};
 use crate::config::problem::Severity;
+use crate::filters::Evidence;
 use crate::ledger::Scope;
 use crate::time::{Timestamp, Until};
 
@@ -49,6 +50,8 @@ pub(crate) struct Known {
     pub(crate) until: Until,
     /// Only written where it is not everything.
     pub(crate) scope: Scope,
+    /// Only written where it may be forged.
+    pub(crate) evidence: Evidence,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,17 +219,19 @@ fn folded(prefix: IpNet) -> IpNet {
 pub(super) fn read_marker(line: &[u8]) -> Option<Known> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let rest = std::str::from_utf8(line).ok()?.strip_prefix(MARKER)?;
-    let (mut jail, mut since, mut until, mut scope) = (None, None, None, Scope::default());
+    let (mut jail, mut since, mut until) = (None, None, None);
+    let (mut scope, mut evidence) = (Scope::default(), Evidence::Proven);
     for field in rest.split(' ') {
         match field.split_once('=')? {
             ("jail", text) => jail = Some(text.into()),
             ("since", text) => since = Some(text.parse().ok()?),
             ("until", text) => until = Some(text.parse().ok()?),
             ("ports", text) => scope = read_ports(text)?,
+            ("evidence", "forgeable") => evidence = Evidence::Forgeable,
             _ => {}
         }
     }
-    Some(Known { jail: jail?, since: since?, until: until?, scope })
+    Some(Known { jail: jail?, since: since?, until: until?, scope, evidence })
 }
 
 fn read_ports(text: &str) -> Option<Scope> {

@@ -60,6 +60,7 @@ fn the_sample_of_the_how_to_is_read_with_what_we_know() {
         since: Timestamp::from_secs(1_795_224_600),
         until: Until::At(Timestamp::from_secs(1_795_225_200)),
         scope: Scope::default(),
+        evidence: Evidence::Proven,
     };
     let line = |number, prefix: &str, known| Line { number, prefixes: vec![prefix.parse().unwrap()], known };
     let lines =
@@ -67,6 +68,15 @@ fn the_sample_of_the_how_to_is_read_with_what_we_know() {
     assert_eq!(parsed.lines, lines);
     assert_eq!(problems(SAMPLE.as_bytes()), ["5: '202.54.20.1/24' has host bits set; taken as 202.54.20.0/24"]);
     assert_eq!(parsed.problems[0].severity, Severity::Warning);
+}
+
+#[test]
+fn what_may_be_forged_is_marked_and_read_back_as_such() {
+    let forged = Ban { evidence: Evidence::Forgeable, ..ban("192.0.2.9/32") };
+    let text = rewrite(b"", [&forged, &ban("192.0.2.10/32")]);
+    let known: Vec<Evidence> = parse(&text).lines.iter().map(|line| line.known.as_ref().unwrap().evidence).collect();
+    assert_eq!(known, [Evidence::Forgeable, Evidence::Proven]);
+    assert_eq!(String::from_utf8(text).unwrap().matches("evidence=forgeable").count(), 1);
 }
 
 #[test]

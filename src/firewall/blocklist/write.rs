@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::MARKER;
 use super::read::{read_marker, without_bom};
+use crate::filters::Evidence;
 use crate::ledger::{Ban, Scope};
 
 /// Longest name of a jail that is written, in characters.
@@ -55,7 +56,8 @@ fn entries_of<'a>(bans: impl IntoIterator<Item = &'a Ban>) -> String {
     let mut text = String::with_capacity(latest.len() * 100);
     for ban in latest.values() {
         let (jail, since, until) = (one_word(&ban.jail), ban.since, ban.until);
-        writeln!(text, "{MARKER}jail={jail} since={since} until={until}{}\n{}", ports(&ban.scope), shown(ban.prefix))
+        let more = [ports(&ban.scope), evidence(ban.evidence).to_owned()].concat();
+        writeln!(text, "{MARKER}jail={jail} since={since} until={until}{more}\n{}", shown(ban.prefix))
             .expect("writing to a String does not fail");
     }
     text
@@ -78,6 +80,14 @@ fn shown(prefix: IpNet) -> String {
 fn ports(scope: &Scope) -> String {
     let ports: Vec<String> = scope.0.iter().map(ToString::to_string).collect();
     if ports.is_empty() { String::new() } else { format!(" ports={}", ports.join(",")) }
+}
+
+/// Said only where somebody else may have chosen the address.
+fn evidence(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::Proven => "",
+        Evidence::Forgeable => " evidence=forgeable",
+    }
 }
 
 /// A name as one word of printable ASCII, so that it can neither end its line nor look like another field.

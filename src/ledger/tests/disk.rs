@@ -8,6 +8,7 @@ use super::*;
 use crate::ledger::history::Past;
 use crate::ledger::home::LedgerError;
 use crate::ledger::{How, Ledger, Opened};
+use crate::policy::grant::Grant;
 use crate::sources::Position;
 
 fn open(folder: &TempDir, now: Timestamp) -> (Ledger, Opened) {
@@ -39,7 +40,8 @@ fn a_restart_keeps_what_is_left_and_drops_what_is_over() {
         ledger.ban(Ban { scope: web(), ..ban(prefix, "sshd", seconds) });
     }
     ledger.unban(&"2001:db8::/64".parse().unwrap(), after(1));
-    ledger.grant("198.51.100.0/24".parse().unwrap(), after(900));
+    let grant = Grant { since: NOW, until: Until::At(after(900)), by: Some(0), comment: "the office".into() };
+    ledger.grant("198.51.100.0/24".parse().unwrap(), grant.clone());
     ledger.put_list("a", vec!["203.0.113.0/24".parse().unwrap()], NOW, Until::At(after(900))).unwrap();
     ledger.put_list("b", vec!["203.0.113.0/24".parse().unwrap()], NOW, Until::At(after(90))).unwrap();
     ledger.set_position("kernel", "kmsg", &position(7), NOW);
@@ -50,7 +52,8 @@ fn a_restart_keeps_what_is_left_and_drops_what_is_over() {
     let (ledger, opened) = open(&folder, after(100));
     assert_eq!(opened, Opened::Restored { bans: 1, lists: 1, ended_meanwhile: 1, skipped: 0 });
     assert_eq!(ledger.bans().cloned().collect::<Vec<_>>(), standing);
-    assert!(ledger.grants().any(|(prefix, end)| prefix.to_string() == "198.51.100.0/24" && *end == after(900)));
+    let grants: Vec<_> = ledger.grants().map(|(prefix, grant)| (prefix.to_string(), grant.clone())).collect();
+    assert_eq!(grants, [("198.51.100.0/24".to_owned(), grant)]);
     assert_eq!(ledger.lists().map(|list| list.until).collect::<Vec<_>>(), [Until::At(after(900))]);
     assert_eq!(ledger.positions("kernel")["kmsg"], position(7));
     let past = ledger.past(&"192.0.2.1/32".parse().unwrap(), after(100));

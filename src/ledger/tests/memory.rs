@@ -7,6 +7,7 @@ use super::*;
 use crate::ledger::history::Past;
 use crate::ledger::lists::ListError;
 use crate::ledger::{Change, How, Ledger};
+use crate::policy::grant::Grant;
 
 fn clear(prefix: &str) -> Change {
     Change::Clear { prefix: prefix.parse().unwrap(), scope: Scope::default() }
@@ -71,7 +72,8 @@ fn unban_ends_exactly_that_prefix() {
     for prefix in ["192.0.2.0/24", "192.0.2.9/32", "2001:db8::/64"] {
         ledger.ban(ban(prefix, "sshd", 600));
     }
-    assert_eq!(ledger.unban(&net("192.0.2.0/24"), NOW).1, [clear("192.0.2.0/24")]);
+    let within = Change::Set(entry("192.0.2.9/32", 600));
+    assert_eq!(ledger.unban(&net("192.0.2.0/24"), NOW).1, [within, clear("192.0.2.0/24")]);
     assert_eq!(ledger.unban(&net("192.0.2.0/24"), NOW), (vec![], vec![]), "twice does nothing");
     assert_eq!(ledger.bans_covering("192.0.2.9".parse().unwrap()).len(), 1);
     assert_eq!(ledger.bans_covering("2001:db8::1".parse().unwrap()).len(), 1);
@@ -88,9 +90,9 @@ fn former_bans_are_counted_until_they_are_forgotten_and_forgeable_ones_never() {
     ledger.expire(after(70));
     let forged = Ban { evidence: Evidence::Forgeable, ..ban("192.0.2.9/32", "ping", 80) };
     ledger.ban(forged);
-    assert_eq!(ledger.standing_forgeable(), 1);
+    assert_eq!(ledger.standing().forgeable, 1);
     ledger.expire(after(80));
-    assert_eq!(ledger.standing_forgeable(), 0);
+    assert_eq!(ledger.standing().forgeable, 0);
     assert_eq!(ledger.past(&prefix, after(1059)), Past { bans: 1, last_end: Some(after(60)) }, "its own end counts");
     assert_eq!(ledger.past(&prefix, after(1060)), Past::default());
     let shown: Vec<(String, How)> = ledger.ended().map(|one| (one.ban.jail.to_string(), one.how)).collect();
@@ -102,19 +104,34 @@ fn better_evidence_for_a_standing_ban_is_kept() {
     let mut ledger = Ledger::in_memory();
     ledger.ban(Ban { evidence: Evidence::Forgeable, ..ban("192.0.2.9/32", "net", 600) });
     ledger.ban(ban("192.0.2.9/32", "net", 60));
-    assert_eq!(ledger.standing_forgeable(), 0);
+    assert_eq!(ledger.standing().forgeable, 0);
     assert_eq!(ledger.bans().next().unwrap().until, Until::At(after(600)));
+}
+
+fn grant(seconds: u64, comment: &str) -> Grant {
+    Grant { since: NOW, until: Until::At(after(seconds)), by: Some(0), comment: comment.into() }
 }
 
 #[test]
 fn a_grant_holds_until_it_ends() {
     let mut ledger = Ledger::in_memory();
-    ledger.grant(net("192.0.2.9/32"), after(60));
-    ledger.grant(net("2001:db8::/48"), after(90));
+    ledger.grant(net("192.0.2.9/32"), grant(60, ""));
+    ledger.grant(net("2001:db8::/48"), Grant { until: Until::Forever, ..grant(0, "") });
     assert_eq!(ledger.grants().count(), 2);
     assert_eq!(ledger.next_expiry(), Some(after(60)));
     ledger.expire(after(60));
-    assert_eq!(ledger.grants().collect::<Vec<_>>(), [(&net("2001:db8::/48"), &after(90))]);
+    assert_eq!(ledger.grants().map(|(prefix, _)| *prefix).collect::<Vec<_>>(), [net("2001:db8::/48")]);
+    assert!(ledger.revoke(&net("2001:db8::/48")));
+    assert!(!ledger.revoke(&net("2001:db8::/48")));
+}
+
+#[test]
+fn a_grant_again_is_never_shorter_and_keeps_what_was_said_of_it() {
+    let mut ledger = Ledger::in_memory();
+    ledger.grant(net("192.0.2.9/32"), grant(90, "the office"));
+    ledger.grant(net("192.0.2.9/32"), grant(60, ""));
+    assert_eq!(ledger.grants().collect::<Vec<_>>(), [(&net("192.0.2.9/32"), &grant(90, "the office"))]);
+    assert_eq!(ledger.next_expiry(), Some(after(90)));
 }
 
 #[test]
@@ -150,6 +167,36 @@ fn unban_takes_a_prefix_out_of_lists_too() {
     let (ended, changes) = ledger.unban(&net("192.0.2.9/32"), NOW);
     assert_eq!((&*ended[0].jail, changes), ("list:a", vec![clear("192.0.2.9/32")]));
     assert_eq!(ledger.listed_count(), 1);
+}
+
+#[test]
+fn a_wide_ban_takes_the_place_of_those_within_it_without_a_gap_and_gives_it_back() {
+    let mut ledger = Ledger::in_memory();
+    ledger.ban(ban("192.0.2.1/32", "sshd", 300));
+    ledger.ban(ban("192.0.2.2/32", "sshd", 900));
+    ledger.ban(Ban { scope: web(), ..ban("192.0.2.3/32", "web", 300) });
+    let wide = ban("192.0.2.0/24", "sshd", 600);
+    let put = Change::Set(entry("192.0.2.0/24", 600));
+    let gone = Change::Clear { prefix: net("192.0.2.3/32"), scope: web() };
+    assert_eq!(ledger.ban(wide), [put, clear("192.0.2.1/32"), gone], "the longer one stays");
+    assert_eq!(ledger.ban(ban("192.0.2.4/32", "sshd", 500)), [], "dropped already, for longer");
+    assert_eq!(ledger.entries(NOW).len(), 2);
+    let (ended, changes) = ledger.unban(&net("192.0.2.0/24"), after(100));
+    let back = |prefix, seconds| Change::Set(entry(prefix, seconds));
+    let web = Change::Set(Entry { scope: web(), ..entry("192.0.2.3/32", 300) });
+    let last = clear("192.0.2.0/24");
+    assert_eq!(ended.len(), 1);
+    assert_eq!(changes, [back("192.0.2.1/32", 300), web, back("192.0.2.4/32", 500), last], "with their own ends");
+}
+
+#[test]
+fn a_ban_of_some_ports_takes_the_place_of_its_like_only() {
+    let mut ledger = Ledger::in_memory();
+    ledger.ban(ban("192.0.2.1/32", "sshd", 300));
+    ledger.ban(Ban { scope: web(), ..ban("192.0.2.1/32", "web", 300) });
+    let put = Change::Set(Entry { scope: web(), ..entry("192.0.2.0/24", 600) });
+    let gone = Change::Clear { prefix: net("192.0.2.1/32"), scope: web() };
+    assert_eq!(ledger.ban(Ban { scope: web(), ..ban("192.0.2.0/24", "web", 600) }), [put, gone]);
 }
 
 #[test]
@@ -234,6 +281,11 @@ proptest! {
             let held: BTreeMap<_, _> = entries.iter().map(|e| ((e.prefix, e.scope.clone()), e.until)).collect();
             prop_assert_eq!(held.len(), entries.len(), "one entry per prefix and scope");
             prop_assert_eq!(&held, &follower);
+            let drops = |entry: &Entry, ban: &Ban| {
+                let scope = entry.scope.is_all() || entry.scope == ban.scope;
+                entry.prefix.contains(&ban.prefix) && scope && entry.until >= ban.until
+            };
+            prop_assert!(ledger.bans().all(|ban| ban.until.is_over(after(now)) || entries.iter().any(|e| drops(e, ban))));
             let standing = ledger.bans().count();
             prop_assert_eq!(ledger.ban_count(), standing);
         }

@@ -74,7 +74,9 @@ fn units_are_matched_by_what_journald_vouches_for() {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     assert_eq!(
         matches(&words(&["a.service", "b.service"]), &words(&["sshd"]), true).join(" "),
-        "_TRANSPORT=kernel SYSLOG_FACILITY=0 + _SYSTEMD_UNIT=a.service _SYSTEMD_UNIT=b.service + SYSLOG_IDENTIFIER=sshd"
+        "_TRANSPORT=kernel SYSLOG_FACILITY=0 + _SYSTEMD_UNIT=a.service _SYSTEMD_UNIT=b.service + SYSLOG_IDENTIFIER=sshd \
+         + _TRANSPORT=driver MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e \
+         OBJECT_SYSTEMD_UNIT=a.service OBJECT_SYSTEMD_UNIT=b.service"
     );
     assert_eq!(matches(&[], &[], false), Vec::<String>::new());
 }
@@ -88,7 +90,7 @@ fn what_is_there_is_read_first_and_then_followed_behind_the_last_cursor() {
     harness.await_until("the new entry", |harness| harness.seen.len() == 2);
     harness.stop();
     let arguments = fake.arguments();
-    assert!(arguments[0].ends_with("--since=@1 _SYSTEMD_UNIT=ssh.service"), "{arguments:?}");
+    assert!(arguments[0].contains(" --since=@1 _SYSTEMD_UNIT=ssh.service + "), "{arguments:?}");
     assert!(arguments[1].contains("--follow --no-tail --after-cursor=c1 "), "{arguments:?}");
     let environment = fs::read_to_string(fake.directory.path().join("environment")).unwrap();
     assert!(!environment.contains("HOME="), "{environment}");

@@ -203,6 +203,7 @@ impl Log {
         let cut = taken.cut;
         let position = position.unwrap_or_else(|| reader.position());
         shared.blocks += 1;
+        shared.outlet.suppressed(&self.name, &mut reader.memory, warm)?;
         shared.outlet.batch(self.batch(taken, position, warm, shared))?;
         shared.outlet.cut(cut)?;
         Ok(Step::Read)

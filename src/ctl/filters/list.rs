@@ -1,11 +1,10 @@
-//! `banctl filters`: the filters there are, and what each is for.
+//! `banctl filters list`: the filters there are, and what each is for.
 
 use serde::Serialize;
 
-use super::table::{self, Column};
-use super::{Context, Error, settings};
-use crate::config::problem::Problems;
-use crate::filters::{Evidence, Filter, Filters};
+use super::{Context, Error};
+use crate::ctl::table::{self, Column};
+use crate::filters::{Evidence, Filter};
 
 /// A filter as `--json` prints it.
 #[derive(Serialize)]
@@ -19,11 +18,7 @@ struct JsonFilter<'a> {
 }
 
 pub(super) fn run(context: &mut Context) -> Result<(), Error> {
-    let problems = Problems::default();
-    let filters = Filters::load(&settings::filters(&context.globals)?, &problems);
-    if problems.has_errors() {
-        return Err(Error::Config(problems.into_sorted()));
-    }
+    let filters = super::all(context)?;
     if context.globals.json {
         return filters.iter().try_for_each(|filter| Ok(context.out.json(&json_of(filter))?));
     }

@@ -1,0 +1,146 @@
+//! The daemon: whether it answers, how it says that it is, what its process may do, and whom it would never ban.
+
+use std::fs;
+
+use super::super::output::grouped;
+use super::super::rules::caller;
+use super::super::{Context, Error, settings};
+use super::Findings;
+use crate::config::Config;
+use crate::control::client::{self, Connection};
+use crate::control::{Command, Health, Missing, Reply, SourceStatus, Status};
+
+/// Troubles that are shown; `banctl status` has them all.
+const TROUBLES: usize = 8;
+
+/// Bits of `CapEff` (`linux/capability.h`).
+const CAP_NET_ADMIN: u32 = 12;
+
+pub(super) fn check(context: &Context, findings: &mut Findings) -> Option<Status> {
+    let status = match ask(context) {
+        Ok(status) => status,
+        Err(error) => {
+            let text = error.to_string();
+            let (message, remedy) = text.split_once(". ").unwrap_or((&text, "journalctl -u banward tells more"));
+            findings.bad("daemon", message, remedy);
+            return None;
+        }
+    };
+    health(&status, findings);
+    for trouble in status.troubles.iter().take(TROUBLES) {
+        findings.warn("daemon", trouble, "banctl status shows all troubles");
+    }
+    for source in &status.sources {
+        missing(source, findings);
+    }
+    if status.config != context.globals.config.display().to_string() {
+        let (own, other) = (context.globals.config.display(), &status.config);
+        findings.warn(
+            "daemon",
+            format!("it works with {other}, and {own} was looked at here"),
+            format!("banctl --config {other} doctor"),
+        );
+    }
+    capabilities(&status, findings);
+    Some(status)
+}
+
+fn ask(context: &Context) -> Result<Status, Error> {
+    let mut connection = Connection::open(&settings::socket(&context.globals)?)?;
+    match connection.ask(Command::Status)?.only()? {
+        Reply::Status(status) => Ok(*status),
+        Reply::Refused { message } => Err(Error::Refused(message)),
+        _ => Err(client::Error::Unexpected.into()),
+    }
+}
+
+fn health(status: &Status, findings: &mut Findings) {
+    let whole = format!("banward {}, process {}", status.version, status.pid);
+    let (bans, held) = (grouped(status.bans), grouped(status.installed));
+    match status.health {
+        Health::Ok => findings.ok("daemon", format!("{whole}, guards; bans: {bans}, entries in the kernel: {held}")),
+        Health::Degraded => findings.warn("daemon", format!("{whole}, guards with troubles"), "see the lines below"),
+        Health::Starting => {
+            findings.warn("daemon", format!("{whole}, is still starting"), "call banctl doctor again in a minute");
+        }
+        Health::Observing => {
+            let remedy = "daemon.mode = \"enforce\" when what it would ban is right";
+            findings.warn("daemon", format!("{whole}, observes: it decides, and blocks nobody"), remedy);
+        }
+        Health::Failing => {
+            findings.bad("daemon", format!("{whole}: the kernel does not hold the bans"), "see the lines below");
+        }
+    }
+}
+
+fn missing(source: &SourceStatus, findings: &mut Findings) {
+    let SourceStatus { log, lost, suppressed, .. } = source;
+    if *lost > 0 {
+        let remedy = "rotate it less often, or give the machine time: bans by these lines were not made";
+        findings.warn("lost lines", format!("{log}: {} lines were gone before they were read", grouped(*lost)), remedy);
+    }
+    if let Some(Missing { lines, by, .. }) = suppressed {
+        findings.warn("lost lines", format!("{log}: {} lines were left out by {by}", grouped(*lines)), by.remedy());
+    }
+}
+
+/// A daemon without the right to change the firewall finds out only when it tries.
+fn capabilities(status: &Status, findings: &mut Findings) {
+    let path = format!("/proc/{}/status", status.pid);
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    match effective(&text) {
+        None => findings.warn("capabilities", format!("{path} does not tell them"), "call banctl on the same machine"),
+        Some(held) if held >> CAP_NET_ADMIN & 1 == 1 => {
+            findings.ok("capabilities", "the daemon may change the firewall (CAP_NET_ADMIN)");
+        }
+        Some(_) => {
+            let remedy = "AmbientCapabilities=CAP_NET_ADMIN in its unit, or run it as root";
+            findings.bad("capabilities", "the daemon lacks CAP_NET_ADMIN and cannot change the firewall", remedy);
+        }
+    }
+}
+
+/// The effective capabilities in the text of `/proc/PID/status`.
+fn effective(status: &str) -> Option<u64> {
+    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(hex.trim(), 16).ok()
+}
+
+/// Whether the person who asks could be banned.
+pub(super) fn session(context: &Context, config: &Config, findings: &mut Findings) {
+    let Some(client) = caller() else {
+        return findings.ok("ssh session", "none: banctl was not called over SSH");
+    };
+    if client.is_loopback() || allowed(context, config).iter().any(|network| network.contains(&client)) {
+        return findings.ok("ssh session", format!("{client}, from where you are logged in, is never banned"));
+    }
+    let message = format!("{client}, from where you are logged in, can be banned");
+    findings.warn("ssh session", message, format!("banctl allow add {client}, or put it in allow.networks"));
+}
+
+/// Who is never banned: as the daemon says, else as the configuration does.
+fn allowed(context: &Context, config: &Config) -> Vec<ipnet::IpNet> {
+    let ask = || -> Result<Vec<ipnet::IpNet>, Error> {
+        let mut connection = Connection::open(&settings::socket(&context.globals)?)?;
+        let mut networks = Vec::new();
+        for reply in connection.ask(Command::Allowed)? {
+            if let Reply::Allowed(allowed) = reply? {
+                networks.push(allowed.prefix);
+            }
+        }
+        Ok(networks)
+    };
+    ask().unwrap_or_else(|_| config.allow.networks.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_capabilities_of_a_process_are_read() {
+        let status = "Name:\tbanward\nCapPrm:\t0000000000000000\nCapEff:\t0000000000003000\n";
+        assert_eq!(effective(status).map(|held| held >> CAP_NET_ADMIN & 1), Some(1));
+        assert_eq!(effective("Name:\tbanward\n"), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! The account that a line names: the group `user` of a pattern. In: a side of the pattern, or the group's text. Out: a
+//! short way to the name, whether it is always the true one, and the name as it is kept.
+
+use regex::bytes::Regex;
+use regex_syntax::ast::{self, Ast, GroupKind};
+
+use super::ambiguity::{ends_at_one_place, may_hold_start};
+use super::pattern::{compile, ends_with_anchor, parse};
+
+/// Longest user name kept, in bytes.
+const LONGEST_USER: usize = 64;
+
+/// The group `user` where it stands right before the separator, read without a capture engine, which would cost more
+/// than the whole match.
+#[derive(Debug)]
+pub(super) struct Account {
+    lead: Regex,
+    name: Regex,
+    /// Length of the fixed text between the name and the address.
+    tail: usize,
+}
+
+/// One side of a pattern that has the group `user` at its top level.
+struct Parts<'p> {
+    lead: &'p str,
+    /// What is inside the group.
+    name: &'p str,
+    tail: &'p str,
+}
+
+impl Account {
+    /// `None` where the prefix has no such group, or none at that place.
+    pub(super) fn of(prefix: &str, flags: &str) -> Option<Account> {
+        let Parts { lead, name, tail } = Parts::of(prefix)?;
+        Some(Account {
+            lead: compile(&format!("(?:{lead})")).ok()?,
+            name: compile(&format!("{flags}^(?:{name})$")).ok()?,
+            tail: fixed_length(&format!("{flags}{tail}"))?,
+        })
+    }
+
+    /// The name in a text that the whole prefix is known to match.
+    pub(super) fn name_in<'t>(&self, before: &'t [u8]) -> Option<&'t [u8]> {
+        let start = self.lead.find(before)?.end();
+        let name = before.get(start..before.len().checked_sub(self.tail)?)?;
+        self.name.is_match(name).then_some(name)
+    }
+}
+
+impl<'p> Parts<'p> {
+    fn of(side: &'p str) -> Option<Parts<'p>> {
+        let parsed = ast::parse::Parser::new().parse(side).ok()?;
+        let parts = match &parsed {
+            Ast::Concat(parts) => &parts.asts[..],
+            single => std::slice::from_ref(single),
+        };
+        let is_user = |group: &ast::Group| match &group.kind {
+            GroupKind::CaptureName { name, .. } => name.name == "user",
+            _ => false,
+        };
+        let group = parts.iter().find_map(|part| match part {
+            Ast::Group(group) if is_user(group) => Some(group),
+            _ => None,
+        })?;
+        let (start, end, inside) = (group.span.start.offset, group.span.end.offset, group.ast.span());
+        let piece = |from: usize, to: usize| side.get(from..to);
+        Some(Parts {
+            lead: piece(0, start)?,
+            name: piece(inside.start.offset, inside.end.offset)?,
+            tail: piece(end, side.len())?,
+        })
+    }
+}
+
+/// Whether this side of a pattern settles the user: the name is all that stands at its place, and no text of an
+/// attacker, in the name or elsewhere, moves the place. It begins at one place only; and it ends a fixed length before
+/// the address (or the end of the message, for the side behind the address), or at the first byte that no name holds.
+pub(super) fn settles(side: &str, flags: &str, behind: bool) -> bool {
+    let settled = || {
+        let Parts { lead, name, tail } = Parts::of(side)?;
+        let read = |piece: &str| parse(&format!("{flags}{piece}")).ok();
+        let (lead, name, tail) = (read(lead)?, read(name)?, read(tail)?);
+        let fixed = tail.properties().minimum_len() == tail.properties().maximum_len();
+        let held = fixed && (!behind || ends_with_anchor(&tail));
+        Some(ends_at_one_place(&lead) && (held || !may_hold_start(&name, &tail)))
+    };
+    settled().unwrap_or(false)
+}
+
+fn fixed_length(tail: &str) -> Option<usize> {
+    let tail = parse(tail).ok()?.properties().clone();
+    tail.minimum_len().filter(|least| tail.maximum_len() == Some(*least))
+}
+
+/// A user name as it is kept: valid text, at most [`LONGEST_USER`] bytes; `None` when it is empty.
+pub(super) fn shortened(name: &[u8]) -> Option<Box<str>> {
+    let text = String::from_utf8_lossy(name.get(..name.len().min(LONGEST_USER * 4))?);
+    let mut end = text.len().min(LONGEST_USER);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).filter(|name| !name.is_empty()).map(Box::from)
+}
+
+/// Whether a name as it is kept is surely all of the name, so that no other one is kept in the same way.
+pub(super) fn is_whole(kept: &str) -> bool {
+    kept.len() <= LONGEST_USER - 4 && !kept.contains(char::REPLACEMENT_CHARACTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::filters::pattern::TextRule;
+
+    #[test]
+    fn a_user_is_settled_only_where_no_text_can_move_the_name() {
+        for (pattern, settled) in [
+            (r"^Accepted (?:password|publickey) for (?<user>.*) from <ADDR> port \d+$", true),
+            (r"^Accepted by [a-z]+: (?<user>\S+) from <ADDR>.*$", true),
+            (r"^Login: user=<(?<user>[^<>]*)>, (?:method=[^,=]*, )?rip=<ADDR>$", true),
+            (r"^<ADDR> \S+ logged in: '(?<user>[^']*)'.*$", true),
+            (r"^<ADDR> logged in: (?<user>.*)$", true),
+            // What stands before can hold the text in front of the name.
+            (r"^Accepted .* for (?<user>\S+) from <ADDR> port \d+$", false),
+            (r"^<ADDR> by .* logged in: '(?<user>[^']*)'$", false),
+            // The name can hold the text behind it, and may end at several places.
+            (r"^Login: user=<(?<user>.*)>, (?:method=[^,]*, )?rip=<ADDR> port \d+$", false),
+            (r"^<ADDR> logged in: (?<user>.*) at .*$", false),
+            (r"^<ADDR> logged in: (?<user>.*)", false),
+            (r"^Accepted (?:for (?<user>\S+) )?from <ADDR>$", false),
+            (r"^Accepted from <ADDR>$", false),
+        ] {
+            assert_eq!(TextRule::new(pattern).unwrap().settles_user(), settled, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_cut_or_mended_is_not_whole() {
+        let kept = |name: &[u8]| super::shortened(name).unwrap();
+        assert!(super::is_whole(&kept(b"bob")) && super::is_whole(&kept("ü".repeat(30).as_bytes())));
+        assert!(!super::is_whole(&kept(&[b'a'; 65])) && !super::is_whole(&kept("ü".repeat(33).as_bytes())));
+        assert!(!super::is_whole(&kept(b"bob\xff")));
+    }
+}
