@@ -10,22 +10,18 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{Context, Error};
-use crate::control::client;
-use crate::control::{Command, Health, JailStatus, Reply, SourceStatus, Status};
+use super::{Context, Error, status_by};
+use crate::control::{Health, JailStatus, SourceStatus, Status};
 
 type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge<u64, AtomicU64>>;
 type Counters = Family<Labels, Counter>;
 
 pub(super) fn run(context: &mut Context) -> Result<(), Error> {
-    let mut connection = context.connect()?;
-    match connection.ask(Command::Status)?.only()? {
-        Reply::Status(status) if context.globals.json => Ok(context.out.json(&status)?),
-        Reply::Status(status) => Ok(context.out.line(text(&status).trim_end())?),
-        Reply::Refused { message } => Err(Error::Refused(message)),
-        _ => Err(client::Error::Unexpected.into()),
-    }
+    let status = status_by(&mut context.connect()?)?;
+    let out = &mut context.out;
+    let said = if context.globals.json { out.json(&status) } else { out.line(text(&status).trim_end()) };
+    Ok(said?)
 }
 
 fn text(status: &Status) -> String {

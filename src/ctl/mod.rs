@@ -42,7 +42,7 @@ use serde::Serialize;
 
 use crate::config::problem::Problem;
 use crate::control::client::{self, Connection};
-use crate::control::{Command, Reply};
+use crate::control::{Command, Reply, Status};
 use output::Output;
 
 /// Refused or failed. Success is 0, and clap exits with 2 for a wrong command line.
@@ -242,6 +242,15 @@ fn scan(options: &scan::Args, context: &mut Context) -> Result<(), Error> {
     let folders = if options.brings_filters() { Vec::new() } else { settings::filters(&context.globals)? };
     let json = context.globals.json;
     scan::run(options, json, &folders, &mut context.out, &mut io::stderr().lock()).map_err(Error::Scan)
+}
+
+/// How the daemon is.
+fn status_by(connection: &mut Connection) -> Result<Status, Error> {
+    match connection.ask(Command::Status)?.only()? {
+        Reply::Status(status) => Ok(*status),
+        Reply::Refused { message } => Err(Error::Refused(message)),
+        _ => Err(client::Error::Unexpected.into()),
+    }
 }
 
 /// How the daemon answered an order. With `--json` it is printed as it stands here.

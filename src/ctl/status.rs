@@ -3,22 +3,16 @@
 use crate::text::escape;
 use std::time::Duration;
 
-use crate::control::client;
-use crate::control::{Command, Health, JailStatus, ListStatus, Missing, Reply, SourceStatus, Status};
+use crate::control::{Health, JailStatus, ListStatus, Missing, SourceStatus, Status};
 
 use super::output::{Output, Style, counted, grouped};
 use super::table::{self, Column};
 use super::when::{Reader, brief};
-use super::{Context, Error};
+use super::{Context, Error, status_by};
 
 pub(super) fn run(context: &mut Context) -> Result<(), Error> {
-    let mut connection = context.connect()?;
-    match connection.ask(Command::Status)?.only()? {
-        Reply::Status(status) if context.globals.json => Ok(context.out.json(&status)?),
-        Reply::Status(status) => print(&status, &mut context.out),
-        Reply::Refused { message } => Err(Error::Refused(message)),
-        _ => Err(client::Error::Unexpected.into()),
-    }
+    let status = status_by(&mut context.connect()?)?;
+    if context.globals.json { Ok(context.out.json(&status)?) } else { print(&status, &mut context.out) }
 }
 
 fn print(status: &Status, out: &mut Output) -> Result<(), Error> {

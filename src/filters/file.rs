@@ -315,10 +315,8 @@ fn read(name: &str, path: &Path, problems: &Problems) -> Option<Filter> {
 /// What is wrong with a filter that stands in no file yet, with its samples tried.
 pub(crate) fn prove(name: &str, text: String) -> Vec<Problem> {
     let problems = Problems::default();
-    let path = PathBuf::from(format!("{name}.toml"));
-    let read = Document::new(&path, text).read(&problems, |root| filter(name, &path, root)).flatten();
-    if let Some(filter) = read {
-        super::sample::verify(&Arc::new(filter), &problems);
+    if let Some(filter) = Filter::parse(name, text, &problems) {
+        super::sample::verify(&filter, &problems);
     }
     problems.into_sorted()
 }

@@ -18,7 +18,7 @@ use crate::policy::prefix::narrowed;
 use crate::policy::{self, BanSpec, Case, Decision, Reason};
 use crate::text::plural;
 use crate::time::{Timestamp, Until, format_duration};
-use crate::windows::Offence;
+use crate::windows::{Offence, Tally};
 
 /// How long a hit that cannot be forged confirms those that can.
 const CONFIRMS_FOR: Duration = Duration::from_secs(3600);
@@ -181,8 +181,8 @@ impl Pipeline {
         let confirms = |state: &JailState| {
             let counted = state.jail.prefix.prefix_of(hit.address);
             let same_customer = narrowed(counted, hit.address) == counted;
-            let tally = state.window.tally(counted, hit.time).filter(|_| state.service.proven && same_customer);
-            tally.is_some_and(|tally| tally.last + CONFIRMS_FOR >= hit.time)
+            let lately = |tally: Tally| tally.last + CONFIRMS_FOR >= hit.time;
+            state.service.proven && same_customer && state.window.tally(counted, hit.time).is_some_and(lately)
         };
         (self.corroborate.hits && self.jails.iter().any(confirms)).then_some(Witness::Hit)
     }

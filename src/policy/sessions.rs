@@ -131,10 +131,6 @@ fn connection_peers(reader: &mut Reader<'_>, sessions: &[Session]) -> Vec<IpAddr
     for session in sessions {
         owners.extend(session.all.iter().map(|inode| (*inode, session)));
     }
-    let mut owners: BTreeMap<u64, &Session> = BTreeMap::new();
-    for session in sessions {
-        owners.extend(session.all.iter().map(|inode| (*inode, session)));
-    }
     let mut rows = Vec::new();
     for Session { pid, .. } in sessions {
         for table in ["tcp", "tcp6"] {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{
     Action, Chain, FLAG_NAMES, Family, Flags, Interface, Limit, Name, Plan, Protocol, Rate, Recent, Rule, State, Unit,
-    When,
+    When, destination,
 };
 use super::peer::Peer;
 use super::saved::target;
@@ -242,15 +242,7 @@ fn action_text(action: &Action, family: Family) -> String {
         }
         Action::Log(prefix) => format!("-j LOG --log-prefix \"{prefix}\""),
         Action::Helper(name) => format!("-j CT --helper {name}"),
-        Action::Dnat { to, port } => {
-            let address = to.addr();
-            let to = match (port, address.is_ipv4()) {
-                (None, _) => address.to_string(),
-                (Some(port), true) => format!("{address}:{port}"),
-                (Some(port), false) => format!("[{address}]:{port}"),
-            };
-            format!("-j DNAT --to-destination {to}")
-        }
+        Action::Dnat { to, port } => format!("-j DNAT --to-destination {}", destination(to, *port)),
         Action::Snat { from } => format!("-j SNAT --to-source {from}"),
         Action::Masquerade => "-j MASQUERADE".to_owned(),
     }

@@ -1,6 +1,7 @@
 //! A rule as neither iptables nor nftables writes it: what it matches, and what then happens.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
@@ -141,6 +142,11 @@ pub(crate) enum Action {
     },
     /// As if from the address of the interface.
     Masquerade,
+}
+
+/// Where [`Action::Dnat`] sends packets to, as iptables and nftables both write it.
+pub(super) fn destination(to: &IpNet, port: Option<u16>) -> String {
+    port.map_or_else(|| to.addr().to_string(), |port| SocketAddr::new(to.addr(), port).to_string())
 }
 
 /// A name, or a beginning of names followed by `+`.

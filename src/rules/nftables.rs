@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use super::model::{
     Action, Chain, FLAG_NAMES, Family, Flags, Interface, Limit, Name, Plan, Protocol, Recent, Rule, State, When,
+    destination,
 };
 use super::peer::Peer;
 use super::ports::Ports;
@@ -234,15 +235,7 @@ fn action_word(action: &Action, family: Family) -> String {
         Action::Jump(end) => format!("jump end_{}", end.word()),
         Action::Log(prefix) => format!("log prefix \"{prefix}\""),
         Action::Helper(name) => format!("ct helper set \"{name}\""),
-        Action::Dnat { to, port } => {
-            let address = to.addr();
-            let to = match (port, address.is_ipv4()) {
-                (None, _) => address.to_string(),
-                (Some(port), true) => format!("{address}:{port}"),
-                (Some(port), false) => format!("[{address}]:{port}"),
-            };
-            format!("dnat {ip} to {to}")
-        }
+        Action::Dnat { to, port } => format!("dnat {ip} to {}", destination(to, *port)),
         Action::Snat { from } => format!("snat {ip} to {from}"),
         Action::Masquerade => "masquerade".to_owned(),
     }

@@ -4,10 +4,10 @@ use std::fs;
 
 use super::super::output::grouped;
 use super::super::rules::caller;
-use super::super::{Context, Error, settings};
+use super::super::{Context, Error, settings, status_by};
 use super::Findings;
 use crate::config::Config;
-use crate::control::client::{self, Connection};
+use crate::control::client::Connection;
 use crate::control::{Command, Health, Missing, Reply, SourceStatus, Status};
 
 /// Troubles that are shown; `banctl status` has them all.
@@ -46,12 +46,7 @@ pub(super) fn check(context: &Context, findings: &mut Findings) -> Option<Status
 }
 
 fn ask(context: &Context) -> Result<Status, Error> {
-    let mut connection = Connection::open(&settings::socket(&context.globals)?)?;
-    match connection.ask(Command::Status)?.only()? {
-        Reply::Status(status) => Ok(*status),
-        Reply::Refused { message } => Err(Error::Refused(message)),
-        _ => Err(client::Error::Unexpected.into()),
-    }
+    status_by(&mut Connection::open(&settings::socket(&context.globals)?)?)
 }
 
 fn health(status: &Status, findings: &mut Findings) {
