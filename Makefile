@@ -9,6 +9,9 @@ PREFIX  ?= /usr
 # address is taken for another, or when less than FLOOR per cent of the offenders are found.
 CORPUS  ?=
 FLOOR   ?= 99
+# How long 'make soak' takes, and 'make fuzz' on each target; TARGET is the one to fuzz, all without.
+MINUTES ?= 10
+TARGET  ?=
 
 SHARE   = $(DESTDIR)/usr/share
 SYSTEMD = $(DESTDIR)/usr/lib/systemd
@@ -17,10 +20,10 @@ SBIN    = $(DESTDIR)$(PREFIX)/sbin
 BIN     = $(DESTDIR)$(PREFIX)/bin
 MAN     = $(DESTDIR)$(PREFIX)/share/man
 
-.PHONY: help build run demo test check bench packages install uninstall
+.PHONY: help build run demo test check counts bench bench-rivals soak fuzz packages install uninstall
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build both programs, optimised
 	@CARGO='$(CARGO)' tools/build.sh
@@ -39,13 +42,31 @@ test: ## Run all checks and tests, those that need the kernel too (as root, or b
 	@tools/packages.sh test
 	@CARGO='$(CARGO)' CORPUS='$(CORPUS)' FLOOR='$(FLOOR)' tools/test.sh
 
-check: ## Check the shipped configuration and filters
+check: ## Check configuration, filters, what is taken from others (cargo deny), and instruction counts
 	@$(CARGO) build --quiet
 	@tools/check.sh target/debug/banctl
+	@CARGO='$(CARGO)' tools/deny.sh
+	@tools/packages.sh count
+	@CARGO='$(CARGO)' tools/counts.sh check
 
-bench: ## Measure: what a hit costs and a source weighs, append to drop, storms and restores of 100,000 bans, idle, lines per second (as root)
+fuzz: ## Attack every parser, or TARGET=, for MINUTES=10 each (nightly Rust; cargo-fuzz is installed when missing)
+	@CARGO='$(CARGO)' tools/fuzz.sh '$(MINUTES)' $(TARGET)
+
+counts: ## Count the instructions of each stage anew, for 'make check' to compare with
+	@tools/packages.sh count
+	@CARGO='$(CARGO)' tools/counts.sh write
+
+bench: ## Measure everything beside its reference (as root); BENCH=scan for one part, BENCH_OUT=FILE to keep the table
 	@tools/packages.sh bench
-	@CARGO='$(CARGO)' tools/bench.sh
+	@CARGO='$(CARGO)' BENCH='$(BENCH)' BENCH_OUT='$(BENCH_OUT)' tools/bench.sh
+
+bench-rivals: ## The same log through other such programs, which this installs (as root)
+	@tools/packages.sh rivals
+	@CARGO='$(CARGO)' BENCH=rivals BENCH_OUT='$(BENCH_OUT)' tools/bench.sh
+
+soak: ## Endure attacks, rotations, reloads, flushes and restarts at once for MINUTES (10), and count what was lost
+	@tools/packages.sh test
+	@CARGO='$(CARGO)' tools/soak.sh '$(MINUTES)'
 
 packages: ## Install what running and testing need and is missing
 	@tools/packages.sh test

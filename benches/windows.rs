@@ -9,6 +9,8 @@ use rustix::time::{ClockId, clock_gettime};
 const TRACK: u32 = 1_000_000;
 /// Hits that are timed.
 const HITS: u32 = 3_000_000;
+/// Hits that come at once: a fifth of what a block of a log has.
+const BLOCK: u32 = 500;
 /// Sources of the flood, each of which is forged.
 const FLOOD: u32 = 10_000_000;
 /// The window of the jail in milliseconds, and a bit: what is older has expired.
@@ -35,20 +37,23 @@ fn row(what: &str, figure: &str, beside: &str) {
 fn full_table(config: &std::path::Path) {
     let before = resident();
     let mut jail = Measured::new(config);
-    for source in 0..TRACK {
-        jail.hit(spread(source), true, 0);
+    for block in 0..TRACK / BLOCK {
+        jail.hits((0..BLOCK).map(|hit| (spread(block * BLOCK + hit), 0)), true);
     }
     let each = (resident() - before) as f64 / f64::from(TRACK);
     row(&format!("{} sources: each weighs", jail.tracked()), &format!("{each:.1} bytes"), "hitcount 5");
     let mut next = 0_u32;
-    let known = time(|hit| {
-        next = next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        jail.hit(spread(next % TRACK), true, WINDOW * i64::from(hit / 1_000_000 + 1))
+    let known = time(|block| {
+        let sources = (0..BLOCK).map(|hit| {
+            next = next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (spread(next % TRACK), WINDOW * i64::from((block * BLOCK + hit) / 1_000_000 + 1))
+        });
+        jail.hits(sources, true)
     });
     row("  a hit of one of them, through window and policy", &format!("{known:.0} ns"), "at random");
-    let fresh = time(|hit| jail.hit(spread(TRACK + hit), true, WINDOW * 5));
+    let fresh = time(|block| jail.hits((0..BLOCK).map(|hit| (spread(TRACK + block * BLOCK + hit), WINDOW * 5)), true));
     row("  a hit of a new one, for which another makes room", &format!("{fresh:.0} ns"), "");
-    let banned = time(|_| jail.hit(spread(7), true, WINDOW * 5));
+    let banned = time(|_| jail.hits((0..BLOCK).map(|_| (spread(7), WINDOW * 5)), true));
     row("  a hit of one that is banned already", &format!("{banned:.0} ns"), "");
 }
 
@@ -57,12 +62,13 @@ fn flood(config: &std::path::Path) {
     let before = resident();
     let mut jail = Measured::new(config);
     let (start, mut bans) = (nanos(), 0);
-    for source in 0..FLOOD {
-        let millis = i64::from(source) / 20;
-        if source % (FLOOD / 5) == 0 {
-            bans += jail.hit(u32::MAX, true, millis);
+    for block in 0..FLOOD / BLOCK {
+        let millis = |source: u32| i64::from(source) / 20;
+        if block % (FLOOD / BLOCK / 5) == 0 {
+            bans += jail.hits([(u32::MAX, millis(block * BLOCK))], true);
         }
-        jail.hit(spread(source), false, millis);
+        let sources = (0..BLOCK).map(|hit| block * BLOCK + hit);
+        jail.hits(sources.map(|source| (spread(source), millis(source))), false);
     }
     let each = (nanos() - start) / f64::from(FLOOD);
     row(
@@ -73,10 +79,10 @@ fn flood(config: &std::path::Path) {
     row("  bans of the one attacker who hits slowly", &format!("{}", u8::from(bans > 0)), "1 is right");
 }
 
-/// Nanoseconds per call.
+/// Nanoseconds per hit; each call brings [`BLOCK`] of them.
 fn time(mut call: impl FnMut(u32) -> usize) -> f64 {
     let start = nanos();
-    let changes: usize = (0..HITS).map(&mut call).sum();
+    let changes: usize = (0..HITS / BLOCK).map(&mut call).sum();
     let each = (nanos() - start) / f64::from(HITS);
     std::hint::black_box(changes);
     each

@@ -12,6 +12,9 @@ mod text;
 // leaf: what the daemon says
 mod logger;
 
+// leaf: hashes that nobody outside can foresee
+mod keyed;
+
 // files that people write → the configuration, or all that is wrong with it
 mod config;
 
@@ -33,6 +36,12 @@ mod ledger;
 // changes → the kernel and the blocklist file
 mod firewall;
 
+// what a process gives up: its user, capabilities, files, system calls
+mod sandbox;
+
+// the process that holds the firewall, and refuses what no brain may ask for
+mod enforcer;
+
 // the `[host]` section → the rules of the host itself, their verdicts, and other people's mistakes
 mod rules;
 
@@ -51,9 +60,17 @@ mod daemon;
 // banctl: one file per subcommand
 mod ctl;
 
+// a door for fuzzers
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod hostile;
+// single stages, opened for the benches
+#[cfg(feature = "bench")]
+mod measure;
+
 pub use ctl::banctl_main;
 pub use daemon::banward_main;
 
 #[cfg(feature = "bench")]
 #[doc(hidden)]
-pub use pipeline::measure::Measured;
+pub use {measure::Book, measure::Scanner, measure::messages, pipeline::measure::Measured};

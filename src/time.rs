@@ -14,8 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Timestamp(i64);
 
-/// The last microsecond of the year 9999, the last one RFC 3339 can write.
-const LAST_MICRO: i64 = 253_402_300_799_999_999;
+/// The last microsecond that can be written in every zone of the world, 9999-12-30T22:00:00Z: the calendar ends there.
+const LAST_MICRO: i64 = 253_402_207_200_000_000;
 
 impl Timestamp {
     /// The beginning of 1970, earlier than any log line.
@@ -92,6 +92,13 @@ impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
+}
+
+/// Writes what must come back as it was: with its microseconds.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+pub(crate) fn exactly<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    let instant = jiff::Timestamp::from_microsecond(time.as_micros()).map_err(serde::ser::Error::custom)?;
+    serializer.collect_str(&instant)
 }
 
 impl<'de> Deserialize<'de> for Timestamp {
@@ -261,6 +268,14 @@ pub(crate) fn format_duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_moment_can_be_written_also_the_last() {
+        assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), "9999-12-30T22:00:00Z");
+        assert_eq!(Timestamp::from_micros(i64::MIN).to_string(), "1970-01-01T00:00:00Z");
+        let far = Timestamp::from_secs(i64::MAX) + Duration::MAX;
+        assert_eq!(serde_json::to_string(&far).unwrap(), "\"9999-12-30T22:00:00Z\"");
+    }
 
     #[test]
     fn durations_are_read_and_written_in_the_same_form() {

@@ -403,9 +403,9 @@ mod status_screen {
             "backend_reason": "ipset and iptables (nf_tables) work",
             "bans": 12, "listed": 21_000, "installed": 21_012,
             "jails": [
-                {"jail": "sshd", "filter": "sshd", "hits": 1311, "offences": 32, "bans": 31, "banned_now": 10,
+                {"jail": "sshd", "filter": "sshd", "hits": 1311, "offences": 32, "bans": 31, "banned_now": 10, "limited_now": 0,
                  "ignored": 1, "tracked": 41, "evicted": 0},
-                {"jail": "ping-drop", "filter": "ping-drop", "hits": 0, "offences": 0, "bans": 2, "banned_now": 2,
+                {"jail": "ping-drop", "filter": "ping-drop", "hits": 0, "offences": 0, "bans": 2, "banned_now": 2, "limited_now": 0,
                  "ignored": 0, "tracked": 0, "evicted": 0},
             ],
             "sources": [

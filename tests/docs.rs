@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use support::guard::{Guard, failed_password};
 use support::lab::Lab;
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -18,6 +18,7 @@ const PAGES: [&str; 8] = [
     "CHANGELOG.md",
     "docs/filters.md",
     "docs/from-fail2ban.md",
+    "docs/performance.md",
     "docs/rules.md",
 ];
 const MANUAL: [&str; 4] = ["banctl.8", "banward.8", "banward.toml.5", "banward-filter.5"];

@@ -4,6 +4,14 @@
 mod doctor;
 #[path = "guard/evidence.rs"]
 mod evidence;
+#[path = "guard/full.rs"]
+mod full;
+#[path = "guard/others.rs"]
+mod others;
+#[path = "guard/plain.rs"]
+mod plain;
+#[path = "guard/scope.rs"]
+mod scope;
 #[path = "guard/spoof.rs"]
 mod spoof;
 #[path = "guard/why.rs"]

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs what is missing to run Banward ("run"), to test it ("test") or to measure it ("bench"), and says what and why.
+# Installs what is missing to run Banward ("run"), to test it ("test"), to count its instructions ("count"), to measure it
+# ("bench") or to measure others beside it ("rivals"), and says what and why.
 # Installs nothing when nothing is missing; says what to do where it cannot.
 set -euo pipefail
 
-# program, Debian package, what for
+# program, Debian package (the first of several that there is), what for
 readonly RUN="
 cc         build-essential linking Rust programs
 iptables   iptables        the rules that drop packets
@@ -19,7 +20,14 @@ hping3     hping3          SYN floods
 conntrack  conntrack       what the kernel knows of connections
 sshd       openssh-server  real SSH sessions and their log lines
 ssh        openssh-client  the other end of them
+strace     strace          system calls that fail while a daemon runs
+faketime   faketime        clocks that jump
 python3    python3-minimal the attackers and servers of some tests
+ufw        ufw             what it does to rules of others
+firewalld  firewalld       the same
+dbus-daemon dbus           what firewalld is talked to over
+dockerd    docker.io       containers, and what Docker does to rules of others
+docker     docker-cli|docker.io  what Docker is told by
 groff      groff-base      whether the manual pages render
 shellcheck shellcheck      the project's shell scripts
 "
@@ -28,12 +36,23 @@ readonly BENCH="
 rg         ripgrep         the search that reading a log is compared with
 "
 
+readonly COUNT="
+valgrind   valgrind        the instructions that each stage takes
+"
+
+readonly RIVALS="
+fail2ban-regex fail2ban    the same log through fail2ban
+sshguard   sshguard        the same log through sshguard
+"
+
 list=$RUN
 case "${1:-}" in
     run) ;;
     test) list+=$TEST ;;
+    count) list=$COUNT ;;
     bench) list+=$TEST$BENCH ;;
-    *) echo "usage: packages.sh run|test|bench" >&2; exit 2 ;;
+    rivals) list+=$TEST$BENCH$RIVALS ;;
+    *) echo "usage: packages.sh run|test|count|bench|rivals" >&2; exit 2 ;;
 esac
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -77,14 +96,32 @@ if [ ! -e "$policy" ]; then
     chmod 755 "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-{ apt-get update -q && apt-get install -q -y --no-install-recommends "$@"; } </dev/null >"$log" 2>&1 || {
+install() {
+    local packages=() names choices package
+    apt-get update -q
+    for names in "$@"; do
+        IFS='|' read -ra choices <<<"$names"
+        for package in "${choices[@]}"; do
+            apt-cache show "$package" >/dev/null && break
+        done
+        packages+=("$package")
+    done
+    apt-get install -q -y --no-install-recommends "${packages[@]}"
+}
+install "$@" </dev/null >"$log" 2>&1 || {
     tail -n 30 "$log" >&2
     exit 1
 }
+off() {
+    ! command -v systemctl >/dev/null || systemctl disable --quiet "$@" 2>/dev/null || true
+    echo "$package: installed for the tests, and its service left switched off"
+}
 for package in "$@"; do
-    if [ "$package" = openssh-server ] && command -v systemctl >/dev/null; then
-        systemctl disable --quiet ssh.service ssh.socket || true
-        echo "openssh-server: installed for the tests, and its service left switched off"
-    fi
+    case $package in
+        openssh-server) off ssh.service ssh.socket ;;
+        ufw) off ufw.service ;;
+        firewalld) off firewalld.service ;;
+        docker.io) off docker.service docker.socket containerd.service ;;
+    esac
 done
 ROOT

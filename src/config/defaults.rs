@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Allow, Blocklist, Budget, Config, Daemon, Jail, JailSpots, Mode, Protect};
+use super::{Allow, Blocklist, Budget, Config, Control, Daemon, Jail, JailSpots, Mode, Protect, Stages};
 use crate::ledger::Scope;
+use crate::ledger::limit::{Limit, Unit};
 use crate::policy::widen::Widen;
 use crate::policy::{BanSpec, Corroborate, PrefixLengths, breaker};
 use crate::time::Length;
@@ -20,8 +21,12 @@ pub(super) fn config(path: &Path) -> Config {
             mode: Mode::Enforce,
             state_dir: "/var/lib/banward".into(),
             socket: "/run/banward/control.sock".into(),
+            user: "banward".to_owned(),
+            groups: ["adm", "systemd-journal"].map(str::to_owned).to_vec(),
+            sandbox: true,
             filters: vec!["/usr/share/banward/filters".into(), "/etc/banward/filters".into()],
         },
+        control: Control::default(),
         firewall: firewall::Settings {
             backend: firewall::Choice::Auto,
             chain: firewall::Chain::default(),
@@ -30,6 +35,7 @@ pub(super) fn config(path: &Path) -> Config {
             target: firewall::Target::Drop,
             conntrack: true,
             on_stop: firewall::OnStop::Keep,
+            ceiling: crate::firewall::CEILING,
         },
         blocklist: Blocklist {
             write: Some("/var/lib/banward/ip.blocked".into()),
@@ -62,6 +68,7 @@ pub(super) fn jail() -> Jail {
         mode: filters::Mode::Normal,
         source: sources::Choice::Auto,
         scope: Scope::default(),
+        stages: Stages { gentle: false, limit: Limit { packets: 10, per: Unit::Second, burst: 20 } },
         log_prefix: Vec::new(),
         window: windows::Spec::Recent { hitcount: 5, seconds: Duration::from_secs(600), check: windows::Check::Rcheck },
         ban: BanSpec {

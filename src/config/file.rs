@@ -8,7 +8,7 @@ use super::document::{Document, Table, Value};
 use super::jail::{read_jails, read_rules};
 use super::problem::{Problem, Problems};
 use super::text::{Network, Span};
-use super::{Allow, Blocklist, Budget, Config, Daemon, Jail, Mode, Protect, defaults};
+use super::{Allow, Blocklist, Budget, Config, Control, Daemon, Jail, Mode, Protect, defaults};
 use crate::firewall;
 use crate::policy::{Corroborate, breaker};
 
@@ -78,6 +78,7 @@ fn read_settings(config: &mut Config, template: &mut Jail, root: Table<'_>) {
         }
     };
     section("daemon", &mut |table| read_daemon(&mut config.daemon, table));
+    section("control", &mut |table| read_control(&mut config.control, table));
     section("firewall", &mut |table| read_firewall(&mut config.firewall, table));
     section("blocklist", &mut |table| read_blocklist(&mut config.blocklist, table));
     section("allow", &mut |table| read_allow(&mut config.allow, table));
@@ -93,7 +94,15 @@ fn read_daemon(daemon: &mut Daemon, table: &Table<'_>) {
     set(&mut daemon.mode, table.choice("mode", &[("enforce", Mode::Enforce), ("observe", Mode::Observe)]));
     set(&mut daemon.state_dir, table.get("state_dir").and_then(absolute));
     set(&mut daemon.socket, table.get("socket").and_then(socket));
+    set(&mut daemon.user, table.string("user").map(str::to_owned));
+    set(&mut daemon.groups, table.strings("groups"));
+    set(&mut daemon.sandbox, table.bool("sandbox"));
     set(&mut daemon.filters, table.items("filters").map(absolutes));
+}
+
+fn read_control(control: &mut Control, table: &Table<'_>) {
+    set(&mut control.read_group, table.string("read_group").map(str::to_owned));
+    set(&mut control.change_group, table.string("change_group").map(str::to_owned));
 }
 
 fn read_firewall(settings: &mut firewall::Settings, table: &Table<'_>) {
@@ -105,6 +114,7 @@ fn read_firewall(settings: &mut firewall::Settings, table: &Table<'_>) {
     set(&mut settings.target, table.choice("target", &Target::WORDS));
     set(&mut settings.conntrack, table.bool("conntrack"));
     set(&mut settings.on_stop, table.choice("on_stop", &OnStop::WORDS));
+    set(&mut settings.ceiling, number(table, "ceiling", 1, 100_000));
     let chain = settings.chain.as_str();
     let host = crate::rules::iptables::PREFIX;
     if chain.to_ascii_uppercase().replace('_', "-").starts_with(host) {

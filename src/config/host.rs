@@ -152,7 +152,7 @@ fn bucket(table: Table<'_>) -> Option<Bucket> {
     }
     let burst = if table.get("burst").is_some() { number(&table, "burst", 1, 10_000) } else { Some(5) };
     table.finish();
-    Some(Bucket { rate: per_unit(rate?.0), burst: burst? })
+    Some(Bucket { rate: per_unit(rate?.interval()), burst: burst? })
 }
 
 /// The rate of one per this time, as a whole number per the shortest unit that fits.
@@ -264,8 +264,8 @@ mod tests {
     #[test]
     fn a_rate_is_a_whole_number_of_its_shortest_unit() {
         let of = |text: &str| {
-            let Rate(each) = text.parse().unwrap();
-            per_unit(each).to_string()
+            let rate: Rate = text.parse().unwrap();
+            per_unit(rate.interval()).to_string()
         };
         for (written, shown) in [
             ("1/s", "1/second"),

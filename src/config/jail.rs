@@ -7,9 +7,10 @@ use super::document::{Parsed, Table, Value};
 use super::file::{number, set, span};
 use super::problem::Problems;
 use super::text::{Ports, Rate};
-use super::{Jail, JailSpots, MAX_JAILS, MAX_PORTS};
+use super::{Jail, JailSpots, MAX_JAILS, MAX_PORTS, Stages};
 use crate::filters;
-use crate::ledger::{Port, Scope};
+use crate::ledger::limit::LONGEST_REFILL;
+use crate::ledger::{Direction, Extent, Port, Stage, Target};
 use crate::policy::PrefixLengths;
 use crate::policy::widen::Widen;
 use crate::time::Length;
@@ -58,9 +59,15 @@ fn read_jail(jail: &mut Jail, table: Table<'_>) {
     set(&mut jail.filter, table.string("filter").map(str::to_owned));
     set(&mut jail.mode, table.choice("mode", &strictness));
     set(&mut jail.source, table.get("source").and_then(source));
-    set(&mut jail.scope, table.get("ports").and_then(ports));
+    if let Some(ports) = table.get("ports").and_then(ports) {
+        jail.scope = jail.scope.with(|extent| extent.ports = ports);
+    }
     set(&mut jail.log_prefix, table.get("log_prefix").and_then(log_prefixes));
     read_rules(jail, &table);
+    if let Some(limit) = table.get("limit").filter(|_| !jail.stages.gentle) {
+        let problem = limit.problem("this jail drops at once, so nothing is limited");
+        limit.complain(problem.hint("write stage = [\"limit\", \"drop\"], or leave 'limit' out").warning());
+    }
 
     let spot = |key| table.get(key).map(Value::spot);
     jail.spots.head = Some(table.spot());
@@ -77,6 +84,8 @@ fn read_jail(jail: &mut Jail, table: Table<'_>) {
 /// What `[defaults]` sets for all jails and each may set for itself.
 pub(super) fn read_rules(jail: &mut Jail, table: &Table<'_>) {
     set(&mut jail.window, table.table("window").and_then(window));
+    jail.scope = jail.scope.with(|extent| read_scope(extent, table));
+    read_stages(&mut jail.stages, table);
     if let Some(ban) = table.table("ban") {
         set(&mut jail.ban.time, ban.get("time").and_then(length));
         set(&mut jail.ban.factor, number(&ban, "factor", 1, 1000));
@@ -98,6 +107,38 @@ pub(super) fn read_rules(jail: &mut Jail, table: &Table<'_>) {
         table.finish();
     }
     set(&mut jail.track, number(table, "track", 1, 10_000_000));
+}
+
+fn read_scope(extent: &mut Extent, table: &Table<'_>) {
+    set(&mut extent.interface, table.parse("interface", "the name of a network interface").map(Some));
+    set(&mut extent.direction, table.choice("direction", &Direction::WORDS).map(Some));
+    set(&mut extent.target, table.choice("target", &Target::WORDS).map(Some));
+}
+
+fn read_stages(stages: &mut Stages, table: &Table<'_>) {
+    if let Some(value) = table.get("stage") {
+        let words: Option<Vec<Stage>> = value.items().into_iter().map(|item| item.choice(&Stage::WORDS)).collect();
+        match words.as_deref() {
+            Some([Stage::Limit, Stage::Drop]) => stages.gentle = true,
+            Some([Stage::Drop]) => stages.gentle = false,
+            Some(_) => {
+                let problem = value.problem("a ban drops in the end, and may limit its source before that");
+                value.complain(problem.hint("write [\"drop\"] or [\"limit\", \"drop\"]"));
+            }
+            None => {}
+        }
+    }
+    if let Some(limit) = table.table("limit") {
+        if let Some(Rate { count, per }) = limit.parse("rate", "a rate such as \"10/s\"") {
+            (stages.limit.packets, stages.limit.per) = (count, per);
+        }
+        set(&mut stages.limit.burst, number(&limit, "burst", 1, 10_000));
+        if stages.limit.refill() > LONGEST_REFILL {
+            let problem = limit.problem(format!("{} takes more than a day to fill its burst again", stages.limit));
+            limit.complain(problem.hint("write a smaller burst, or a higher rate"));
+        }
+        limit.finish();
+    }
 }
 
 /// The widest prefixes that logs alone may ban: a small provider's.
@@ -141,7 +182,7 @@ fn limit(table: &Table<'_>) -> Option<windows::Spec> {
     let rate: Option<Rate> = table.parse("limit", "a rate such as \"1/s\"");
     // iptables' own default and bound.
     let burst = if table.get("burst").is_some() { number(table, "burst", 1, 10_000) } else { Some(5) };
-    Some(windows::Spec::Limit { interval: rate?.0, burst: burst? })
+    Some(windows::Spec::Limit { interval: rate?.interval(), burst: burst? })
 }
 
 fn recent(table: &Table<'_>) -> Option<windows::Spec> {
@@ -239,7 +280,7 @@ fn journal_of(value: Value<'_>, journal: Table<'_>) -> Option<sources::Choice> {
     Some(sources::Choice::Journal { units, identifiers })
 }
 
-fn ports(value: Value<'_>) -> Option<Scope> {
+fn ports(value: Value<'_>) -> Option<Vec<Port>> {
     let items = value.items();
     if items.is_empty() {
         let problem = value.problem("no port at all would drop nothing");
@@ -261,8 +302,7 @@ fn ports(value: Value<'_>) -> Option<Scope> {
             return None;
         }
     }
-    all.sort_unstable();
-    Some(Scope(all.into()))
+    Some(all)
 }
 
 fn port(item: Value<'_>) -> Option<Ports> {

@@ -25,6 +25,7 @@ use ipnet::IpNet;
 pub(crate) use self::check::{FilterFacts, check};
 use self::problem::{Problems, Spot};
 use crate::ledger::Scope;
+use crate::ledger::limit::Limit;
 use crate::policy::protected::Protect;
 use crate::policy::widen::Widen;
 use crate::policy::{BanSpec, Corroborate, PrefixLengths, breaker};
@@ -46,6 +47,7 @@ pub(crate) struct Config {
     /// The main file.
     pub(crate) path: PathBuf,
     pub(crate) daemon: Daemon,
+    pub(crate) control: Control,
     pub(crate) firewall: firewall::Settings,
     pub(crate) blocklist: Blocklist,
     pub(crate) allow: Allow,
@@ -62,8 +64,23 @@ pub(crate) struct Daemon {
     pub(crate) mode: Mode,
     pub(crate) state_dir: PathBuf,
     pub(crate) socket: PathBuf,
+    /// Whom the process that reads logs becomes; empty: it stays who started it.
+    pub(crate) user: String,
+    /// The groups by which it may read logs, as far as they exist.
+    pub(crate) groups: Vec<String>,
+    /// Whether files and system calls are closed to it that are none of its business.
+    pub(crate) sandbox: bool,
     /// Folders of filters; a filter in a later one replaces its namesake in an earlier one.
     pub(crate) filters: Vec<PathBuf>,
+}
+
+/// Who may talk to the daemon besides root: groups, empty for none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Control {
+    /// Its members may ask.
+    pub(crate) read_group: String,
+    /// Its members may also change what is banned and allowed.
+    pub(crate) change_group: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +130,9 @@ pub(crate) struct Jail {
     /// Which of the filter's patterns count.
     pub(crate) mode: filters::Mode,
     pub(crate) source: sources::Choice,
-    /// Empty for all ports.
+    /// Of its bans once they drop.
     pub(crate) scope: Scope,
+    pub(crate) stages: Stages,
     /// The LOG prefixes that a kernel filter without one of its own goes by.
     pub(crate) log_prefix: Vec<String>,
     pub(crate) window: windows::Spec,
@@ -125,6 +143,21 @@ pub(crate) struct Jail {
     /// Most prefixes whose hits are counted at a time.
     pub(crate) track: usize,
     pub(crate) spots: JailSpots,
+}
+
+/// How bans of a jail become harder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stages {
+    /// Whether the first ban only limits its source, until that offends again.
+    pub(crate) gentle: bool,
+    pub(crate) limit: Limit,
+}
+
+impl Stages {
+    /// The limit that comes before a drop, if any does.
+    pub(crate) fn gentle(&self) -> Option<Limit> {
+        self.gentle.then_some(self.limit)
+    }
 }
 
 /// Where a jail's parts were written last. No part of what the jail is: all are equal, so that a reload after which

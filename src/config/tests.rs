@@ -1,3 +1,5 @@
+mod scope;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -220,6 +222,7 @@ fn every_key_is_read() {
         target: firewall::Target::Reject,
         conntrack: false,
         on_stop: firewall::OnStop::Remove,
+        ceiling: crate::firewall::CEILING,
     };
     assert_eq!(config.firewall, settings);
     let Blocklist { write, forgeable, read } = config.blocklist;
@@ -235,7 +238,7 @@ fn every_key_is_read() {
     assert_eq!(j.source, sources::Choice::Files(vec!["/var/log/kern*.log".to_owned()]));
     let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
     let ports = [(tcp, 53), (udp, 9), (udp, 53)].map(|(protocol, number)| Port { protocol, number });
-    assert_eq!(j.scope, Scope(ports.to_vec().into()));
+    assert_eq!(j.scope, Scope::of_ports(ports.to_vec()));
     assert_eq!(j.log_prefix, ["MY:"]);
     let seconds = Duration::from_secs(120);
     assert_eq!(j.window, windows::Spec::Recent { hitcount: 3, seconds, check: windows::Check::Update });

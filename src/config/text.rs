@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::ledger::limit::Unit;
 use crate::ledger::{Port, Protocol};
 use crate::time::{DurationError, parse_duration};
 
@@ -15,9 +16,19 @@ use crate::time::{DurationError, parse_duration};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span(pub(super) Duration);
 
-/// A rate as iptables' `--limit` takes it, as the time per hit: `"1/s"`, `"30/min"`, `"2/hour"`, `"1/day"`.
+/// A rate as iptables' `--limit` takes it: `"1/s"`, `"30/min"`, `"2/hour"`, `"1/day"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rate(pub(super) Duration);
+pub(super) struct Rate {
+    pub(super) count: u32,
+    pub(super) per: Unit,
+}
+
+impl Rate {
+    /// The time for each.
+    pub(super) fn interval(self) -> Duration {
+        Duration::from_secs(self.per.seconds().into()) / self.count
+    }
+}
 
 /// One port or a range, of one protocol or both: `"443/tcp"`, `"1000-1010/udp"`, `"53"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,24 +88,22 @@ impl FromStr for Span {
     }
 }
 
-/// The units of a rate, each with its seconds. iptables takes any beginning of these words.
-const RATE_UNITS: [(&str, u64); 4] = [("second", 1), ("minute", 60), ("hour", 3600), ("day", 86_400)];
-
 /// Highest rate: that of `xt_limit`, whose tick is a ten-thousandth of a second.
-const HIGHEST_PER_SECOND: u64 = 10_000;
+const HIGHEST_PER_SECOND: u32 = 10_000;
 
 impl FromStr for Rate {
     type Err = TextError;
     fn from_str(text: &str) -> Result<Self, TextError> {
         let (count, unit) = text.split_once('/').ok_or(TextError::RateForm)?;
-        let count: u64 = digits(count).ok_or(TextError::RateForm)?;
+        let count: u32 = digits(count).ok_or(TextError::RateForm)?;
         let typed = unit.to_ascii_lowercase();
-        let named = RATE_UNITS.iter().find(|(word, _)| !typed.is_empty() && word.starts_with(&typed));
-        let (_, seconds) = named.ok_or_else(|| TextError::RateUnit(unit.to_owned()))?;
-        if count == 0 || count > seconds * HIGHEST_PER_SECOND {
+        // iptables takes any beginning of these words.
+        let named = Unit::ALL.into_iter().find(|unit| !typed.is_empty() && unit.word().starts_with(&typed));
+        let per = named.ok_or_else(|| TextError::RateUnit(unit.to_owned()))?;
+        if count == 0 || count > per.seconds() * HIGHEST_PER_SECOND {
             return Err(TextError::RateRange);
         }
-        Ok(Rate(Duration::from_nanos(seconds * 1_000_000_000 / count)))
+        Ok(Rate { count, per })
     }
 }
 
@@ -176,7 +185,7 @@ mod tests {
             ("1/d", 86_400_000),
             ("24/day", 3_600_000),
         ] {
-            assert_eq!(text.parse(), Ok(Rate(Duration::from_millis(millis))), "{text}");
+            assert_eq!(text.parse().map(Rate::interval), Ok(Duration::from_millis(millis)), "{text}");
         }
     }
 

@@ -3,6 +3,9 @@
 //! A client sends one [`Request`] per line and reads [`Reply`] lines until one that [ends](Reply::ends) the answer.
 
 pub(crate) mod client;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
+pub(crate) mod roles;
 pub(crate) mod server;
 
 use std::sync::Arc;
@@ -99,6 +102,25 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it changes what is banned, allowed or configured.
+    pub(crate) fn changes(&self) -> bool {
+        match self {
+            Command::Ban { .. }
+            | Command::Unban { .. }
+            | Command::Allow { .. }
+            | Command::Disallow { .. }
+            | Command::Import { .. }
+            | Command::TakeOver { .. }
+            | Command::Reload => true,
+            Command::List { .. }
+            | Command::Allowed
+            | Command::Status
+            | Command::Why { .. }
+            | Command::History { .. }
+            | Command::Events => false,
+        }
+    }
+
     /// Whether this is a piece after which others come.
     pub(crate) fn has_more(&self) -> bool {
         matches!(self, Command::Import { more: true, .. } | Command::TakeOver { more: true, .. })
@@ -172,6 +194,9 @@ pub(crate) struct Listed {
     pub(crate) ban: Ban,
     #[serde(flatten)]
     pub(crate) dropped: Option<Count>,
+    /// Said where the kernel may have no room for all: whether it holds this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) in_force: Option<bool>,
 }
 
 /// The answer to `why`.
@@ -195,6 +220,9 @@ pub(crate) struct KernelEntry {
     pub(crate) set: String,
     /// `443/tcp`; empty for all.
     pub(crate) ports: Vec<String>,
+    /// Which packets, in words; empty for all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) scope: String,
     /// `null` is for ever.
     pub(crate) seconds_left: Option<u64>,
     #[serde(flatten)]
@@ -292,7 +320,10 @@ pub(crate) struct JailStatus {
     pub(crate) hits: u64,
     pub(crate) offences: u64,
     pub(crate) bans: u64,
+    /// Those that only limit included.
     pub(crate) banned_now: u64,
+    #[serde(default)]
+    pub(crate) limited_now: u64,
     pub(crate) ignored: u64,
     /// Sources in the window's table, and how many had to make room for others since the start.
     pub(crate) tracked: u64,

@@ -1,22 +1,31 @@
 //! The daemon's end of the control socket: accepts, checks who asks, bounds what is asked, and hands each command to
 //! the daemon's loop. It never decides anything.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
+use super::roles::{Role, Roles};
 use super::{Command, Listed, MAX_REQUEST, Reply, Request, VERSION};
 use crate::pipeline::event::Event;
 
-/// Clients served at the same time; further ones wait in the listen queue.
-const MAX_CLIENTS: usize = 32;
+/// Clients served at the same time. One more takes the place of the one that we have waited for the longest, or waits in
+/// the listen queue while there is none that has had its [`TURN`].
+const MAX_CLIENTS: usize = 64;
+/// How long a client may keep its place without a word when others want it.
+const TURN: Duration = Duration::from_millis(100);
+/// How soon a place is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A client that says nothing for this long, or does not take what it asked for, is let go.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Most prefixes in one imported list.
@@ -69,8 +78,9 @@ impl std::fmt::Display for BindError {
     }
 }
 
-/// Makes the socket, for its owner alone. A stale one is replaced, anything else at its path is left alone.
-pub(crate) fn bind(path: &Path) -> Result<UnixListener, BindError> {
+/// Makes the socket, for its owner alone where no group may ask. A stale one is replaced, anything else at its path is
+/// left alone.
+pub(crate) fn bind(path: &Path, roles: &Roles) -> Result<UnixListener, BindError> {
     let failed = |why| BindError::Io(path.to_owned(), why);
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(failed)?;
@@ -84,23 +94,27 @@ pub(crate) fn bind(path: &Path) -> Result<UnixListener, BindError> {
         Err(_) => {}
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(roles.mode())).map_err(failed)?;
     Ok(listener)
 }
 
 /// Serves clients until the loop is gone.
-pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>) {
-    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
+pub(crate) async fn serve(listener: UnixListener, roles: Roles, calls: mpsc::Sender<Call>) {
+    let roles = Arc::new(roles);
+    let mut places = Places::default();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        while !places.make_room() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
         match listener.accept().await {
             Ok((stream, _)) => {
-                let calls = calls.clone();
-                tokio::spawn(async move {
+                let (calls, roles, idle) = (calls.clone(), roles.clone(), Idle::default());
+                let waited_for = idle.clone();
+                let task = tokio::spawn(async move {
                     // A client that went away is no news to anyone.
-                    let _gone = converse(stream, calls).await;
-                    drop(place);
+                    let _gone = converse(stream, &roles, calls, idle).await;
                 });
+                places.0.push_back(Place { idle: waited_for, task: task.abort_handle() });
             }
             // Out of descriptors, most likely: others will be closed.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -108,14 +122,59 @@ pub(crate) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>) {
     }
 }
 
-async fn converse(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
+/// The clients that are served, oldest first. Those who only sit there must not keep out somebody who has something to
+/// ask.
+#[derive(Default)]
+struct Places(VecDeque<Place>);
+
+struct Place {
+    idle: Idle,
+    task: AbortHandle,
+}
+
+/// Since when we have waited for a client; nothing while it waits for us.
+#[derive(Clone, Debug)]
+struct Idle(Arc<Mutex<Option<Instant>>>);
+
+impl Default for Idle {
+    fn default() -> Idle {
+        Idle(Arc::new(Mutex::new(Some(Instant::now()))))
+    }
+}
+
+impl Idle {
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    fn since(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    /// Sees to it that there is room for one more; `false` where nobody can be sent away.
+    fn make_room(&mut self) -> bool {
+        self.0.retain(|place| !place.task.is_finished());
+        if self.0.len() < MAX_CLIENTS {
+            return true;
+        }
+        let waits = self.0.iter().enumerate().filter_map(|(place, client)| Some((client.idle.since()?, place)));
+        let longest = waits.min().filter(|(since, _)| since.elapsed() >= TURN);
+        let sent_away = longest.and_then(|(_, place)| self.0.remove(place));
+        sent_away.inspect(|place| place.task.abort()).is_some()
+    }
+}
+
+async fn converse(stream: UnixStream, roles: &Roles, calls: mpsc::Sender<Call>, idle: Idle) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
     let peer = Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) };
     let (reader, writer) = stream.into_split();
-    let mut client = Client { reader: BufReader::new(reader), writer: BufWriter::new(writer), peer, calls };
-    let own = rustix::process::geteuid().as_raw();
-    if peer.uid != 0 && peer.uid != own {
-        return client.refuse("only root may talk to this daemon").await;
+    let role = roles.of(peer);
+    let (reader, writer) = (BufReader::new(reader), BufWriter::new(writer));
+    let mut client = Client { reader, writer, peer, changes: role == Some(Role::Change), calls, idle };
+    if role.is_none() {
+        return client.refuse(&roles.refusal()).await;
     }
     while let Some(line) = client.next_line().await? {
         if !client.on_line(&line).await? {
@@ -129,7 +188,10 @@ struct Client {
     reader: BufReader<OwnedReadHalf>,
     writer: BufWriter<OwnedWriteHalf>,
     peer: Peer,
+    /// Whether it may change something.
+    changes: bool,
     calls: mpsc::Sender<Call>,
+    idle: Idle,
 }
 
 impl Client {
@@ -138,7 +200,7 @@ impl Client {
         let mut line = Vec::new();
         let limit = MAX_REQUEST as u64;
         let mut bounded = (&mut self.reader).take(limit);
-        let count = patiently(bounded.read_until(b'\n', &mut line)).await?;
+        let count = patiently(&self.idle, bounded.read_until(b'\n', &mut line)).await?;
         if count == 0 {
             return Ok(None);
         }
@@ -152,6 +214,10 @@ impl Client {
     /// Answers one request; `false` when nothing further is to be read.
     async fn on_line(&mut self, line: &[u8]) -> io::Result<bool> {
         match parse(line) {
+            Ok(command) if command.changes() && !self.changes => {
+                self.refuse("you may ask this daemon, and not change anything; see change_group in [control]").await?;
+                Ok(false)
+            }
             Ok(command) if command.has_more() => self.collect(command).await,
             Ok(command) => self.call(command).await,
             Err(why) => self.refuse(&why).await.map(|()| false),
@@ -204,6 +270,7 @@ impl Client {
     async fn follow(&mut self, mut events: broadcast::Receiver<Arc<Event>>) -> io::Result<()> {
         let mut sink = [0u8; 64];
         loop {
+            self.idle.set(Some(Instant::now()));
             tokio::select! {
                 event = events.recv() => match event {
                     Ok(event) => self.reply(&Reply::Event(event)).await?,
@@ -225,22 +292,26 @@ impl Client {
 
     async fn reply(&mut self, reply: &Reply) -> io::Result<()> {
         self.write(reply).await?;
-        patiently(self.writer.flush()).await
+        patiently(&self.idle, self.writer.flush()).await
     }
 
     async fn write(&mut self, reply: &Reply) -> io::Result<()> {
         let mut line = serde_json::to_vec(reply)?;
         line.push(b'\n');
-        patiently(self.writer.write_all(&line)).await
+        patiently(&self.idle, self.writer.write_all(&line)).await
     }
 }
 
-async fn patiently<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::time::timeout(PATIENCE, work).await.map_err(|_| io::ErrorKind::TimedOut)?
+/// Waits for the client.
+async fn patiently<T>(idle: &Idle, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    idle.set(Some(Instant::now()));
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    idle.set(None);
+    done.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 /// Reads a request; the error is for the client.
-fn parse(line: &[u8]) -> Result<Command, String> {
+pub(super) fn parse(line: &[u8]) -> Result<Command, String> {
     #[derive(serde::Deserialize)]
     struct Versioned {
         version: u32,

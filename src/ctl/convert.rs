@@ -8,6 +8,8 @@ mod actions;
 mod dates;
 mod draft;
 mod filter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
 mod ini;
 mod jails;
 mod output;

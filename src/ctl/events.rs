@@ -28,7 +28,7 @@ pub(super) fn run(context: &mut Context) -> Result<(), Error> {
 fn print(event: &Event, context: &mut Context) -> Result<(), Error> {
     let reader = Reader::new(context.out.is_terminal());
     let style = match event.kind {
-        Kind::Banned => Style::Warning,
+        Kind::Banned | Kind::Limited => Style::Warning,
         Kind::Trouble | Kind::Lost => Style::Bad,
         Kind::Unbanned | Kind::Recovered | Kind::Repaired => Style::Good,
         _ => Style::Quiet,

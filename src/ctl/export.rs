@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use crate::control::Listed;
 use crate::filters::Evidence;
-use crate::ledger::{Ban, Scope};
+use crate::ledger::{Ban, Scope, Stage};
 use crate::time::{Timestamp, Until};
 
 use super::list::{Bans, JsonBan};
@@ -87,6 +87,12 @@ pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error>
         say_withheld(withheld.get());
         return Ok(());
     }
+    let limited = Cell::new(0);
+    let bans = bans.filter(|ban| {
+        let is_out = ban.as_ref().is_ok_and(|listed| listed.ban.scope.stage() == Stage::Limit);
+        limited.set(limited.get() + u64::from(is_out));
+        !is_out
+    });
     let (groups, left_out) = collect(bans, is_wanted)?;
     let (out, now) = (&mut context.out, Timestamp::now());
     match format {
@@ -100,6 +106,7 @@ pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error>
         output::say(&format!("{left_out} IPv6 bans are left out; --family ipv6 prints them for ip6tables-restore."));
     }
     say_withheld(withheld.get());
+    say_limited(limited.get());
     Ok(())
 }
 
@@ -123,6 +130,14 @@ fn print_json(
         }
     }
     Ok(())
+}
+
+/// Who is only limited is not to be dropped elsewhere.
+fn say_limited(sources: u64) {
+    if sources > 0 {
+        let sources = output::counted(sources, "source", "sources");
+        output::say(&format!("{sources} left out that are only limited, not banned yet."));
+    }
 }
 
 /// The bans that are wanted, and how many are not.
@@ -149,10 +164,13 @@ fn print_plain(groups: &Groups, out: &mut Output) -> Result<(), Error> {
         out.line(&target::show(prefix))?;
     }
     // A plain list drops more than a ban of some ports does; whoever uses it should know.
-    let scoped: usize = groups.iter().filter(|(scope, _)| !scope.0.is_empty()).map(|(_, all)| all.len()).sum();
+    let narrow = |scope: &Scope| !scope.ports.is_empty() || scope.interface.is_some();
+    let scoped: usize = groups.iter().filter(|(scope, _)| narrow(scope)).map(|(_, all)| all.len()).sum();
     if scoped > 0 {
         let scoped = grouped(scoped as u64);
-        output::say(&format!("{scoped} of these bans are for some ports only, which this format cannot say."));
+        output::say(&format!(
+            "{scoped} of these bans are for some ports only, or an interface, which this format cannot say."
+        ));
     }
     Ok(())
 }

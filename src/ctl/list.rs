@@ -12,7 +12,7 @@ use crate::control::client::{self, Answer, Connection};
 use crate::control::{Command, Listed, Reply};
 use crate::filters::Evidence;
 use crate::firewall::Count;
-use crate::ledger::Ban;
+use crate::ledger::{Ban, Direction, Interface, Scope, Stage, Target};
 use crate::time::{Timestamp, Until};
 
 use super::output::{self, grouped};
@@ -52,15 +52,49 @@ pub(super) struct JsonBan {
     reason: Arc<str>,
     count: u32,
     evidence: Evidence,
+    /// Where it is not everything.
+    #[serde(flatten)]
+    scope: Option<Shape>,
     /// `packets` and `bytes`, with `--counters`.
     #[serde(flatten)]
     dropped: Option<Count>,
+    /// With plain rules: whether there was room for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_force: Option<bool>,
 }
 
 impl From<Listed> for JsonBan {
-    fn from(Listed { ban, dropped }: Listed) -> JsonBan {
-        let Ban { prefix, jail, scope: _, since, until, reason, count, evidence } = ban;
-        JsonBan { prefix, jail, since, until, reason, count, evidence, dropped }
+    fn from(Listed { ban, dropped, in_force }: Listed) -> JsonBan {
+        let Ban { prefix, jail, scope, since, until, reason, count, evidence } = ban;
+        JsonBan { prefix, jail, since, until, reason, count, evidence, scope: Shape::of(&scope), dropped, in_force }
+    }
+}
+
+/// What `--json` says of a scope.
+#[derive(Serialize)]
+struct Shape {
+    stage: Stage,
+    ports: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<Interface>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    direction: Option<Direction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<Target>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<String>,
+}
+
+impl Shape {
+    fn of(scope: &Scope) -> Option<Shape> {
+        (!scope.is_all()).then(|| Shape {
+            stage: scope.stage(),
+            ports: scope.ports.iter().map(ToString::to_string).collect(),
+            interface: scope.interface.clone(),
+            direction: scope.direction,
+            target: scope.target,
+            limit: scope.limit.map(|limit| limit.rate()),
+        })
     }
 }
 
@@ -110,11 +144,9 @@ pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error>
 fn print_table(mut bans: Vec<Listed>, context: &mut Context) -> Result<(), Error> {
     bans.sort_by_cached_key(|Listed { ban, .. }| (ban.until, ban.prefix, Arc::clone(&ban.jail)));
     let reader = Reader::new(context.out.is_terminal());
-    let counted = bans.iter().any(|ban| ban.dropped.is_some());
-    let rows: Vec<_> = bans.iter().map(|ban| cells(ban, &reader).to_vec()).collect();
-    let columns = columns();
-    let shown = if counted { &columns[..] } else { &columns[..UNCOUNTED] };
-    table::print(&mut context.out, shown, &rows)?;
+    let shown = shown(&bans);
+    let rows: Vec<_> = bans.iter().map(|ban| chosen(cells(ban, &reader), shown)).collect();
+    table::print(&mut context.out, &chosen(columns(), shown), &rows)?;
     if context.out.is_terminal() {
         context.out.flush()?;
         let bans = output::counted(u64::try_from(rows.len()).unwrap_or(u64::MAX), "ban", "bans");
@@ -123,10 +155,20 @@ fn print_table(mut bans: Vec<Listed>, context: &mut Context) -> Result<(), Error
     Ok(())
 }
 
-/// Columns that are always there; those of the counters follow.
-const UNCOUNTED: usize = 6;
+const COLUMNS: usize = 9;
 
-fn columns() -> [Column; 8] {
+/// Which columns there are: the stage where somebody is only limited, the counters where they were asked for.
+fn shown(bans: &[Listed]) -> [bool; COLUMNS] {
+    let counted = bans.iter().any(|ban| ban.dropped.is_some());
+    let staged = bans.iter().any(|listed| listed.ban.scope.stage() == Stage::Limit || listed.in_force == Some(false));
+    [true, true, true, true, true, true, staged, counted, counted]
+}
+
+fn chosen<T>(all: [T; COLUMNS], shown: [bool; COLUMNS]) -> Vec<T> {
+    all.into_iter().zip(shown).filter_map(|(one, is_shown)| is_shown.then_some(one)).collect()
+}
+
+fn columns() -> [Column; COLUMNS] {
     [
         Column::text("address"),
         Column::text("jail").shrinking(),
@@ -134,12 +176,13 @@ fn columns() -> [Column; 8] {
         Column::text("until"),
         Column::number("remaining"),
         Column::number("count").optional(),
+        Column::text("stage"),
         Column::number("packets"),
         Column::number("bytes").optional(),
     ]
 }
 
-fn cells(Listed { ban, dropped }: &Listed, reader: &Reader) -> [String; 8] {
+fn cells(Listed { ban, dropped, in_force }: &Listed, reader: &Reader) -> [String; COLUMNS] {
     let (packets, bytes) = match dropped {
         None => Default::default(),
         Some(Count { packets: 0, .. }) => ("never hit".to_owned(), String::new()),
@@ -152,6 +195,7 @@ fn cells(Listed { ban, dropped }: &Listed, reader: &Reader) -> [String; 8] {
         reader.show_end(ban.until),
         ban.until.remaining(reader.now).map_or_else(|| "forever".to_owned(), brief),
         ban.count.to_string(),
+        if *in_force == Some(false) { "not in force".to_owned() } else { ban.scope.stage().to_string() },
         packets,
         bytes,
     ]
@@ -161,12 +205,13 @@ fn cells(Listed { ban, dropped }: &Listed, reader: &Reader) -> [String; 8] {
 fn print_stream(first: Vec<Listed>, rest: Bans<'_>, context: &mut Context) -> Result<(), Error> {
     let reader = Reader::new(context.out.is_terminal());
     let when = if context.out.is_terminal() { 12 } else { 20 };
-    let counted = first.iter().any(|ban| ban.dropped.is_some());
-    let line = |[address, jail, since, until, remaining, count, packets, bytes]: [&str; 8]| {
+    let [.., staged, counted, _] = shown(&first);
+    let line = |[address, jail, since, until, remaining, count, stage, packets, bytes]: [&str; COLUMNS]| {
         let line = format!("{address:<22}  {jail:<12}  {since:<when$}  {until:<when$}  {remaining:>9}  {count:>5}");
+        let line = if staged { format!("{line}  {stage:<5}") } else { line };
         if counted { format!("{line}  {packets:>13}  {bytes:>17}") } else { line }
     };
-    let titles = ["address", "jail", "since", "until", "remaining", "count", "packets", "bytes"];
+    let titles = ["address", "jail", "since", "until", "remaining", "count", "stage", "packets", "bytes"];
     context.out.line(&line(titles))?;
     for ban in first.into_iter().map(Ok).chain(rest) {
         let cells = cells(&ban?, &reader);

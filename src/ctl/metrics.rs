@@ -72,6 +72,7 @@ impl Sheet {
         self.counter("ignored", "Offences that no ban followed", &labels, jail.ignored);
         self.counter("bans_made", "Bans that a jail has made", &labels, jail.bans);
         self.gauge("jail_bans", "Bans of a jail that stand", &labels, jail.banned_now);
+        self.gauge("jail_limited", "Those of them that only limit so far", &labels, jail.limited_now);
         self.gauge("tracked", "Sources in a jail's window", &labels, jail.tracked);
         self.counter("evicted", "Sources that had to make room in it", &labels, jail.evicted);
         if let Some(dropped) = jail.dropped {

@@ -32,6 +32,8 @@ mod when;
 mod why;
 
 use crate::text::escape;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use convert::hostile::convert as hostile;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;

@@ -95,7 +95,7 @@ const JAILS: [Column; 10] = [
 const UNCOUNTED: usize = 8;
 
 fn jail_cells(status: &JailStatus) -> Vec<String> {
-    let JailStatus { jail, filter, hits, offences, bans, banned_now, ignored, tracked, evicted: _, dropped } = status;
+    let JailStatus { jail, filter, hits, offences, bans, banned_now, ignored, tracked, dropped, .. } = status;
     let numbers = [*hits, *offences, *ignored, *bans, *banned_now, *tracked].map(grouped);
     let counted = match dropped {
         Some(dropped) => [dropped.count.packets, dropped.never_hit].map(grouped),

@@ -8,7 +8,7 @@ use super::status::left_out;
 use super::when::{Reader, brief};
 use super::{Context, Error, target};
 use crate::control::{Account, Command, Gap, KernelEntry, Reply, Why, client};
-use crate::ledger::{Ban, Ended, How};
+use crate::ledger::{Ban, Ended, How, Stage};
 use crate::pipeline::account::{Line, Outlook, Verdict};
 use crate::text::escape;
 use crate::text::plural;
@@ -83,6 +83,9 @@ fn verdict(why: &Why) -> String {
             format!("{shown} is not banned, and nothing is known of it.")
         }
         (true, _) => format!("{shown} is not banned."),
+        (false, true) if account.bans.iter().all(|ban| ban.scope.stage() == Stage::Limit) => {
+            format!("{shown} is limited, and banned at its next offence.")
+        }
         (false, true) => format!("{shown} is banned."),
         (false, false) => format!("{shown} is banned in part."),
     }
@@ -93,8 +96,7 @@ fn ban_line(ban: &Ban, reader: &Reader) -> String {
         Until::At(end) => format!("until {}, for {} more", reader.show(end), brief(end.since(reader.now))),
         Until::Forever => "for ever".to_owned(),
     };
-    let ports: Vec<String> = ban.scope.0.iter().map(ToString::to_string).collect();
-    let scope = if ports.is_empty() { String::new() } else { format!(", {}", ports.join(" ")) };
+    let scope = if ban.scope.is_all() { String::new() } else { format!(", {}", ban.scope) };
     let (shown, since) = (target::show(&ban.prefix), reader.show(ban.since));
     format!("{shown} by {} since {since} {end}{scope}: {}; ban {} of it", ban.jail, ban.reason, ban.count)
 }
@@ -108,7 +110,7 @@ fn kernel_lines(why: &Why) -> Vec<String> {
 }
 
 fn kernel_line(entry: &KernelEntry) -> String {
-    let KernelEntry { prefix, backend, set, ports, seconds_left, count } = entry;
+    let KernelEntry { prefix, backend, set, ports: _, scope, seconds_left, count } = entry;
     let left = seconds_left.map_or_else(
         || "for ever".to_owned(),
         |seconds| format!("{} left", format_duration(std::time::Duration::from_secs(seconds))),
@@ -121,8 +123,8 @@ fn kernel_line(entry: &KernelEntry) -> String {
             format!("dropped {packets}, {}", counted(count.bytes, "byte", "bytes"))
         }
     };
-    let ports = if ports.is_empty() { String::new() } else { format!(" ({})", ports.join(" ")) };
-    format!("{} in the set {set} of {backend}{ports}, {left}: {dropped}", target::show(prefix))
+    let scope = if scope.is_empty() { String::new() } else { format!(" ({scope})") };
+    format!("{} in the set {set} of {backend}{scope}, {left}: {dropped}", target::show(prefix))
 }
 
 fn verdict_line(verdict: &Verdict, reader: &Reader) -> String {

@@ -28,16 +28,19 @@ impl Guard {
     pub(super) async fn on_call(&mut self, call: Call) {
         let Call { command, peer, answer } = call;
         match command {
-            Command::List { jail, counters: false } => {
-                let listed = |ban| Listed { ban, dropped: None };
+            Command::List { jail, counters: false } if self.has_room() => {
+                let listed = |ban| Listed { ban, dropped: None, in_force: None };
                 reply(answer, Answer::Bans(self.list(jail.as_deref()).map(listed).collect()));
             }
-            Command::List { jail, counters: true } => self.count_bans(self.list(jail.as_deref()).collect(), answer),
+            Command::List { jail, counters } => {
+                self.count_bans(self.list(jail.as_deref()).collect(), counters, answer);
+            }
             Command::Status => self.count_status(self.status(), answer),
             Command::Why { prefix } => self.why(prefix.trunc(), answer),
             Command::History { prefix } => reply(answer, self.history(prefix.as_ref())),
             Command::Events => reply(answer, Answer::Follow(self.chronicle.follow())),
             Command::Reload => {
+                audit(peer, "reload");
                 let answered = self.reload().await;
                 reply(answer, Answer::Reply(answered));
             }
@@ -83,7 +86,7 @@ impl Guard {
 
     fn list(&self, jail: Option<&str>) -> impl Iterator<Item = Ban> {
         let wanted = move |name: &str| jail.is_none_or(|jail| jail == name);
-        let bans = self.pipeline.ledger.bans().filter(move |ban| wanted(&ban.jail)).cloned();
+        let bans = self.pipeline.ledger.bans().filter(move |ban| wanted(&ban.jail));
         bans.chain(self.pipeline.ledger.lists().flat_map(List::bans).filter(move |ban| wanted(&ban.jail)))
     }
 

@@ -9,7 +9,8 @@ use super::calls::reply;
 use super::guard::Guard;
 use crate::control::server::Answer;
 use crate::control::{Dropped, KernelEntry, Listed, Reply, Status, Why};
-use crate::firewall::{self, Count, FirewallError, Seen, Settings};
+use crate::enforcer::Enforcer;
+use crate::firewall::{Choice, Count, FirewallError, Seen, Settings};
 use crate::ledger::{Ban, Scope};
 use crate::policy::prefix::overlap;
 use crate::time::Timestamp;
@@ -24,6 +25,7 @@ const MOST_ENTRIES: usize = 100;
 pub(super) struct Reader {
     /// `None` where nothing is enforced, or nothing is known of it yet.
     settings: Option<Settings>,
+    enforcer: Enforcer,
     scopes: BTreeSet<Scope>,
 }
 
@@ -31,7 +33,7 @@ type Counts = HashMap<(IpNet, Scope), Count>;
 
 impl Reader {
     pub(super) fn each(&self, each: &mut dyn FnMut(Seen<'_>)) -> Result<(), FirewallError> {
-        self.settings.as_ref().map_or(Ok(()), |settings| firewall::look(settings, &self.scopes, each))
+        self.settings.as_ref().map_or(Ok(()), |settings| self.enforcer.look(settings, &self.scopes, each))
     }
 
     fn counts(&self) -> Result<Counts, FirewallError> {
@@ -45,21 +47,26 @@ impl Reader {
 
 impl Guard {
     pub(super) fn reader(&self) -> Reader {
-        let mut scopes = BTreeSet::from([Scope::default()]);
-        for ban in self.pipeline.ledger.bans() {
-            if !scopes.contains(&ban.scope) {
-                scopes.insert(ban.scope.clone());
-            }
-        }
-        Reader { settings: self.made_by(&self.config), scopes }
+        let mut scopes = self.pipeline.ledger.scopes();
+        scopes.insert(Scope::default());
+        Reader { settings: self.made_by(&self.config), enforcer: self.enforcer.clone(), scopes }
     }
 
-    /// Answers with these bans and what each has dropped.
-    pub(super) fn count_bans(&self, bans: Vec<Ban>, answer: oneshot::Sender<Answer>) {
-        let reader = self.reader();
+    /// Whether the kernel has room for as many bans as there may be.
+    pub(super) fn has_room(&self) -> bool {
+        Choice::named(&self.kernel.backend) != Some(Choice::Plain)
+    }
+
+    /// Answers with these bans and what each has dropped, where there may be no room for all also whether it is there.
+    pub(super) fn count_bans(&self, bans: Vec<Ban>, counters: bool, answer: oneshot::Sender<Answer>) {
+        let (reader, has_room) = (self.reader(), self.has_room());
         tokio::task::spawn_blocking(move || match reader.counts() {
             Ok(counts) => {
-                let listed = |ban: Ban| Listed { dropped: counts.get(&(ban.prefix, ban.scope.clone())).copied(), ban };
+                let listed = |ban: Ban| {
+                    let count = counts.get(&(ban.prefix, ban.scope.clone())).copied();
+                    let in_force = (!has_room).then_some(count.is_some());
+                    Listed { dropped: count.filter(|_| counters), ban, in_force }
+                };
                 reply(answer, Answer::Bans(bans.into_iter().map(listed).collect()));
             }
             Err(why) => {
@@ -92,7 +99,7 @@ impl Guard {
         if many || reader.settings.is_none() {
             return reply(answer, Answer::Reply(Reply::Status(Box::new(status))));
         }
-        let bans: Vec<Ban> = self.pipeline.ledger.bans().cloned().collect();
+        let bans: Vec<Ban> = self.pipeline.ledger.bans().collect();
         tokio::task::spawn_blocking(move || {
             // Where the kernel does not answer, the troubles say more than this could.
             if let Ok(counts) = reader.counts() {
@@ -108,7 +115,8 @@ fn entry(seen: &Seen<'_>, backend: &str) -> KernelEntry {
         prefix: seen.prefix,
         backend: backend.to_owned(),
         set: seen.set.to_owned(),
-        ports: seen.scope.0.iter().map(ToString::to_string).collect(),
+        scope: seen.scope.to_string(),
+        ports: seen.scope.ports.iter().map(ToString::to_string).collect(),
         seconds_left: seen.left.map(|left| left.as_secs()),
         count: seen.count,
     }

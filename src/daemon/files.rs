@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::folders::Folders;
 use super::guard::Guard;
-use crate::filters::Evidence;
 use crate::firewall::blocklist::{Blocklist, Known, Line, MAX_BYTES, Parsed, Watch, parse};
 use crate::ledger::Ban;
 use crate::pipeline::BLOCKLIST;
@@ -89,9 +88,16 @@ impl Guard {
     /// Has the blocklist file follow the ledger.
     pub(super) fn write_blocklist(&mut self) {
         if let Some(blocklist) = &self.blocklist {
-            let all = self.config.blocklist.forgeable;
-            let bans = self.pipeline.ledger.bans().filter(|ban| all || ban.evidence == Evidence::Proven);
-            blocklist.show(bans.cloned().collect());
+            blocklist.show(self.pipeline.ledger.snapshot(), self.config.blocklist.forgeable);
+        }
+    }
+
+    /// The same when the file may be written again: a look at all bans for each one that changes would make it slow.
+    pub(super) fn write_blocklist_in_turn(&mut self, now: Instant) {
+        let next = self.blocklist.as_ref().map_or(now, |blocklist| blocklist.next(now.into_std()).into());
+        self.due.blocklist = (next > now).then_some(next);
+        if self.due.blocklist.is_none() {
+            self.write_blocklist();
         }
     }
 }

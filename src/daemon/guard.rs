@@ -10,11 +10,14 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::Failure;
 use super::chronicle::Chronicle;
+use super::clock::Clock;
 use super::folders::Folders;
 use super::remains::Remains;
 use crate::config::Config;
 use crate::control::server::Call;
+use crate::enforcer::{Enforcer, Witness};
 use crate::filters::Suppressed;
 use crate::firewall::blocklist::{Blocklist, Watch};
 use crate::firewall::handshakes::{self, Handshakes};
@@ -23,7 +26,8 @@ use crate::ledger::Change;
 use crate::pipeline::event::{Event as Happening, Kind};
 use crate::pipeline::positions::Positions;
 use crate::pipeline::{Outcome, Pipeline};
-use crate::policy::protected::{self, Probed, Protect};
+use crate::policy::protected::{Probed, Protect};
+use crate::sandbox::Fence;
 use crate::sources::{Batch, Report, Running};
 use crate::text::plural;
 use crate::time::Timestamp;
@@ -51,6 +55,8 @@ enum Event {
     Files,
     Deadline,
     Reload,
+    /// The enforcer has ended.
+    Orphaned,
     Stop,
 }
 
@@ -61,6 +67,11 @@ pub(super) struct Guard {
 
     pub(super) pipeline: Pipeline,
     pub(super) sources: Vec<SourceState>,
+    /// The process that holds the firewall; when it is gone, so are we.
+    pub(super) enforcer: Enforcer,
+    pub(super) witness: Witness,
+    /// What this process can reach, where it is fenced off.
+    pub(super) fence: Option<Fence>,
     pub(super) firewall: Task,
     pub(super) kernel: Kernel,
     /// Where the configuration has the kernel asked about forgeable evidence.
@@ -75,6 +86,7 @@ pub(super) struct Guard {
     /// What is wrong right now, by what it is wrong with.
     pub(super) troubles: BTreeMap<String, String>,
     pub(super) started: Timestamp,
+    pub(super) clock: Clock,
     pub(super) protected: Vec<(IpNet, Protect)>,
     pub(super) channels: Channels,
     pub(super) due: Due,
@@ -153,9 +165,12 @@ fn stamps_key(log: &str) -> String {
 }
 
 impl Guard {
-    pub(super) async fn run(&mut self) {
+    /// Until the daemon is to stop, or cannot go on.
+    pub(super) async fn run(&mut self) -> Result<(), Failure> {
         loop {
-            match self.next_event().await {
+            let event = self.next_event().await;
+            self.notice_clock();
+            match event {
                 Event::Source(report) => self.on_reports(report),
                 Event::Firewall(report) => self.on_firewall(report),
                 Event::Call(call) => self.on_call(call).await,
@@ -164,7 +179,12 @@ impl Guard {
                 Event::Files => self.look_at_files(Timestamp::now()),
                 Event::Deadline => self.on_deadline().await,
                 Event::Reload => self.on_hangup().await,
-                Event::Stop => return,
+                Event::Orphaned => {
+                    let text = "the enforcer process has ended, and the daemon ends with it; \
+                                the kernel keeps the bans that it holds until both start again";
+                    return Err(Failure::new(text));
+                }
+                Event::Stop => return Ok(()),
             }
         }
     }
@@ -176,6 +196,7 @@ impl Guard {
             biased;
             _ = channels.terminate.recv() => Event::Stop,
             _ = channels.interrupt.recv() => Event::Stop,
+            () = self.enforcer.gone() => Event::Orphaned,
             _ = channels.hangup.recv() => Event::Reload,
             Some(report) = channels.firewall.recv() => Event::Firewall(report),
             Some(protected) = channels.protected.recv() => Event::Protected(protected),
@@ -207,7 +228,7 @@ impl Guard {
             let Ok(report) = self.channels.reports.try_recv() else { break };
             outcome.append(self.on_report(report, now));
         }
-        let banned = outcome.events.iter().any(|event| event.kind == Kind::Banned);
+        let banned = outcome.events.iter().any(|event| matches!(event.kind, Kind::Banned | Kind::Limited));
         if outcome.changes.is_empty() {
             self.chronicle.tell_all(outcome.events);
             self.due.positions.get_or_insert(Instant::now() + WRITE_AFTER);
@@ -342,8 +363,14 @@ impl Guard {
         notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&text)]);
     }
 
-    fn on_protected(&mut self, probed: Probed) {
+    fn on_protected(&mut self, mut probed: Probed) {
         self.tell_unprotected(&probed);
+        // Whoever was protected stays so while that cannot be found out.
+        let unknown = |protect: Protect| probed.troubles.iter().any(|trouble| trouble.protect == protect);
+        let kept: Vec<_> = self.protected.iter().filter(|(_, protect)| unknown(*protect)).copied().collect();
+        probed.networks.extend(kept);
+        probed.networks.sort_unstable();
+        probed.networks.dedup();
         if probed.networks != self.protected {
             self.protected = probed.networks;
             self.renew_allowlist();
@@ -373,7 +400,9 @@ impl Guard {
         self.recovered("handshakes");
         self.handshakes = None;
         if self.config.budget.corroborate.handshakes {
-            match Handshakes::spawn(self.channels.shaker.clone()) {
+            let enforcer = self.enforcer.clone();
+            let has_shaken = move |address| enforcer.has_shaken(address);
+            match Handshakes::spawn(has_shaken, self.channels.shaker.clone()) {
                 Ok(handshakes) => self.handshakes = Some(handshakes),
                 Err(why) => self.trouble("handshakes".to_owned(), format!("no thread asks for handshakes: {why}")),
             }
@@ -421,8 +450,7 @@ impl Guard {
             self.probe();
         }
         if self.due.blocklist.is_some_and(|at| at <= instant) {
-            self.due.blocklist = None;
-            self.write_blocklist();
+            self.write_blocklist_in_turn(instant);
         }
         if self.due.positions.is_some_and(|at| at <= instant) {
             self.store(None);
@@ -434,10 +462,10 @@ impl Guard {
         let now = Instant::now();
         (self.due.probed, self.due.probe) = (now, now + PROBE_AGAIN);
         let which: Vec<Protect> = self.config.allow.protect.iter().copied().collect();
-        let prober = self.channels.prober.clone();
+        let (prober, witness) = (self.channels.prober.clone(), self.witness.clone());
         tokio::task::spawn_blocking(move || {
             // The loop takes one at a time; when it is busy the next probe will do.
-            let _busy = prober.try_send(protected::probe(&which));
+            let _busy = prober.try_send(witness.probe(&which));
         });
     }
 

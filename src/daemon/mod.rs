@@ -2,10 +2,12 @@
 
 mod calls;
 mod chronicle;
+mod clock;
 mod counters;
 mod files;
 mod folders;
 mod guard;
+mod processes;
 mod reload;
 mod remains;
 mod startup;
@@ -16,10 +18,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use self::processes::Processes;
 use crate::config::DEFAULT_PATH;
 use crate::config::problem::Problem;
 use crate::setup::{Depth, Setup};
-use crate::{ctl, logger, setup};
+use crate::{ctl, enforcer, logger, setup};
 
 /// Something failed; the log says what.
 const EXIT_FAILED: u8 = 1;
@@ -36,6 +39,12 @@ struct Options {
     /// Check the configuration and the filters, and stop
     #[arg(long)]
     check: bool,
+    /// What the daemon starts itself as; see `enforcer`
+    #[arg(long, hide = true)]
+    enforcer: bool,
+    /// The same
+    #[arg(long, hide = true)]
+    witness: bool,
 }
 
 /// The program `banward`.
@@ -48,7 +57,14 @@ pub fn banward_main() -> ExitCode {
     abort_on_panic();
     // What the daemon makes is its own; files meant for others get their mode explicitly.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    match run(options.config) {
+    // Its folder is watched, and read again, whatever the working directory is then.
+    let config = std::path::absolute(&options.config).unwrap_or(options.config);
+    let ended = match (options.enforcer, options.witness) {
+        (true, _) => enforcer::run(&config).map_err(Failure::new),
+        (_, true) => enforcer::witness(&config).map_err(Failure::new),
+        _ => run(config),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             log::error!("{}", failure.text);
@@ -76,18 +92,19 @@ fn run(path: PathBuf) -> Result<(), Failure> {
         let text = format!("{} cannot be used; the lines above say why", path.display());
         return Err(Failure { text, code: EXIT_CONFIG });
     };
+    let processes = processes::part(&path, &setup)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|why| Failure::new(format!("the event loop cannot be made: {why}")))?;
-    runtime.block_on(guard(path, setup))
+    runtime.block_on(guard(path, setup, processes))
 }
 
-async fn guard(path: PathBuf, setup: Setup) -> Result<(), Failure> {
-    let mut guard = startup::start(path, setup)?;
-    guard.run().await;
+async fn guard(path: PathBuf, setup: Setup, processes: Processes) -> Result<(), Failure> {
+    let mut guard = startup::start(path, setup, processes)?;
+    let ended = guard.run().await;
     guard.stop().await;
-    Ok(())
+    ended
 }
 
 /// `--check` is `banctl check`.

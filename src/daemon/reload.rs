@@ -2,10 +2,13 @@
 //! of a jail that counts as before, and no line: sources go on where they stopped.
 
 use super::guard::{Guard, SourceState};
-use super::startup;
+use super::{processes, startup};
+use crate::config::Config;
 use crate::control::Reply;
+use crate::filters::Filters;
 use crate::pipeline::event::{Event, Kind};
 use crate::pipeline::wiring::Wiring;
+use crate::sandbox::trust;
 use crate::setup::{self, Depth, Setup};
 use crate::time::Timestamp;
 
@@ -25,7 +28,12 @@ impl Guard {
             let message = format!("the old configuration stays in force, because:\n{}", shown.join("\n"));
             return Reply::Refused { message };
         };
-        if let Some(message) = self.needs_restart(&config) {
+        let untrusted = trust::untrusted(&config, None);
+        if !untrusted.is_empty() {
+            let message = format!("the old configuration stays in force, because:\n{}", untrusted.join("\n"));
+            return Reply::Refused { message };
+        }
+        if let Some(message) = self.needs_restart(&config, &filters) {
             return Reply::Refused { message };
         }
         self.stop_sources();
@@ -35,6 +43,10 @@ impl Guard {
         self.forget_troubles(&old_sources);
         let refirewall = config.firewall != self.config.firewall || config.daemon.mode != self.config.daemon.mode;
         let old = std::mem::replace(&mut self.config, config);
+        match self.enforcer.reread() {
+            Ok(()) => self.recovered("enforcer"),
+            Err(why) => self.trouble("enforcer".to_owned(), why.to_string()),
+        }
         if refirewall && let Err(failure) = self.replace_firewall(&old).await {
             self.trouble("firewall".to_owned(), failure.text);
         }
@@ -58,12 +70,26 @@ impl Guard {
     }
 
     /// What cannot change under a running daemon.
-    fn needs_restart(&self, config: &crate::config::Config) -> Option<String> {
+    fn needs_restart(&self, config: &Config, filters: &Filters) -> Option<String> {
         let (old, new) = (&self.config.daemon, &config.daemon);
         let changed = match () {
             () if old.state_dir != new.state_dir => "state_dir",
             () if old.socket != new.socket => "socket",
-            () => return None,
+            () if self.config.control != config.control => {
+                let text = "[control] has changed: that needs a restart; the old configuration stays in force";
+                return Some(text.to_owned());
+            }
+            () if old.user != new.user => "user",
+            () if old.groups != new.groups => "groups",
+            () if old.sandbox != new.sandbox => "sandbox",
+            () => {
+                let places = processes::places(config, filters);
+                let closed = self.fence.as_ref()?.closes(config, &places)?;
+                return Some(format!(
+                    "{closed} is needed now, and was closed to the daemon at its start: that needs a restart; \
+                     the old configuration stays in force"
+                ));
+            }
         };
         Some(format!("`{changed}` in [daemon] has changed: that needs a restart; the old configuration stays in force"))
     }

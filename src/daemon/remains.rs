@@ -7,7 +7,8 @@ use super::Failure;
 use super::guard::{Guard, Kernel};
 use super::startup::{settings, spawn_firewall};
 use crate::config::Config;
-use crate::firewall::{self, Choice, FirewallError, OnStop, Settings};
+use crate::enforcer::Enforcer;
+use crate::firewall::{Choice, FirewallError, OnStop, Settings};
 
 /// What earlier configurations, of this process or of one before, have left in the kernel.
 pub(super) struct Remains {
@@ -18,10 +19,12 @@ pub(super) struct Remains {
 impl Remains {
     /// What stands in the kernel at the start. That of the backend which will be used is no remains; it is sorted out
     /// once that is known.
-    pub(super) fn find(config: &Config) -> Remains {
+    pub(super) fn find(config: &Config, enforcer: &Enforcer) -> Remains {
         let settings = settings(config);
         let made_by = |backend| Settings { backend, ..settings.clone() };
-        Remains { left: firewall::traces(&settings).into_iter().map(made_by).collect(), removal: None }
+        // Where that cannot be told, there is worse trouble than remains.
+        let traces = enforcer.traces(&settings).unwrap_or_default();
+        Remains { left: traces.into_iter().map(made_by).collect(), removal: None }
     }
 }
 
@@ -31,7 +34,7 @@ impl Guard {
         self.await_removal().await;
         self.remains.left.extend(self.made_by(old));
         // With a channel of its own, so that nothing that the old one still says is taken for the new one's.
-        let (new, reports) = spawn_firewall(&self.config)?;
+        let (new, reports) = spawn_firewall(&self.config, &self.enforcer)?;
         let old = std::mem::replace(&mut self.firewall, new);
         self.channels.firewall = reports;
         let stopped = tokio::task::spawn_blocking(move || old.stop(OnStop::Keep)).await;
@@ -59,10 +62,10 @@ impl Guard {
             return;
         }
         let chain = &self.config.firewall.chain;
-        self.remains.left.retain(|made| made.backend != backend || made.chain != *chain);
+        self.remains.left.retain(|made| !made.backend.shares_chains(backend) || made.chain != *chain);
         if let Some(made) = self.remains.left.pop() {
-            let settings = made.clone();
-            let removal = move || firewall::open(&settings).and_then(|(mut backend, _)| backend.remove());
+            let (settings, enforcer) = (made.clone(), self.enforcer.clone());
+            let removal = move || enforcer.remove(&settings);
             self.remains.removal = Some((made, tokio::task::spawn_blocking(removal)));
         }
     }

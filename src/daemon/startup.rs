@@ -1,7 +1,6 @@
 //! Start-up, in order: ledger, allowlist, blocklist files, firewall, sources, control socket.
 
 use std::collections::{BTreeMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,11 +11,15 @@ use tokio::time::Instant;
 
 use super::Failure;
 use super::chronicle::Chronicle;
+use super::clock::Clock;
 use super::folders::Folders;
 use super::guard::{Channels, Due, Guard, Kernel, SourceState};
+use super::processes::Processes;
 use super::remains::Remains;
 use crate::config::{Config, Jail, Mode};
+use crate::control::roles::Roles;
 use crate::control::server;
+use crate::enforcer::Enforcer;
 use crate::filters::{Evidence, Filter};
 use crate::firewall::{self, FirewallError, Settings, Task};
 use crate::ledger::{Ban, Entry, Ledger, Opened};
@@ -25,7 +28,7 @@ use crate::pipeline::event::{Event, Kind};
 use crate::pipeline::positions::Positions;
 use crate::pipeline::wiring::{Source, Wiring};
 use crate::policy::allowlist::Allowlist;
-use crate::policy::protected::{self, Protect};
+use crate::policy::protected::Protect;
 use crate::setup::Setup;
 use crate::sources::{self, Place};
 use crate::time::Timestamp;
@@ -38,21 +41,21 @@ const MESSAGES: usize = 64;
 const FIRST_LOOK: Duration = Duration::from_secs(600);
 
 /// Makes everything ready and starts it.
-pub(super) fn start(path: PathBuf, setup: Setup) -> Result<Guard, Failure> {
+pub(super) fn start(path: PathBuf, setup: Setup, processes: Processes) -> Result<Guard, Failure> {
     let Setup { config, filters } = setup;
+    let Processes { enforcer, witness, fence } = processes;
     let now = Timestamp::now();
     let (ledger, opened) = Ledger::open(&config.daemon.state_dir, now).map_err(|why| Failure::new(why.to_string()))?;
-    let listener = server::bind(&config.daemon.socket).map_err(|why| Failure::new(why.to_string()))?;
+    let roles = Roles::of_groups(&config.control.read_group, &config.control.change_group);
+    let listener = server::bind(&config.daemon.socket, &roles).map_err(|why| Failure::new(why.to_string()))?;
     let wiring = Wiring::new(&config, &filters, place_of);
     let which: Vec<Protect> = config.allow.protect.iter().copied().collect();
-    let found = protected::probe(&which);
+    let found = witness.probe(&which);
     let allowlist = allowlist(&config, &found.networks, &ledger, now);
-    let mut pipeline = Pipeline::new(&config, &wiring, ledger, allowlist);
-    // Nobody outside can foretell it.
-    pipeline.seed = RandomState::new().hash_one(());
-    let rescued = rescue(&opened, &config, &pipeline);
-    let remains = Remains::find(&config);
-    let (firewall, firewall_reports) = spawn_firewall(&config)?;
+    let pipeline = Pipeline::new(&config, &wiring, ledger, allowlist);
+    let rescued = rescue(&opened, &config, &pipeline, &enforcer);
+    let remains = Remains::find(&config, &enforcer);
+    let (firewall, firewall_reports) = spawn_firewall(&config, &enforcer)?;
     let (reporter, reports) = mpsc::channel(REPORTS);
     let (caller, calls) = mpsc::channel(MESSAGES);
     let (prober, protected) = mpsc::channel(1);
@@ -75,6 +78,9 @@ pub(super) fn start(path: PathBuf, setup: Setup) -> Result<Guard, Failure> {
         path,
         pipeline,
         sources: Vec::new(),
+        enforcer,
+        witness,
+        fence,
         firewall,
         kernel: Kernel::default(),
         handshakes: None,
@@ -86,6 +92,7 @@ pub(super) fn start(path: PathBuf, setup: Setup) -> Result<Guard, Failure> {
         chronicle: Chronicle::new(),
         troubles: BTreeMap::new(),
         started: now,
+        clock: Clock::new(),
         protected: found.networks.clone(),
         channels,
         due: Due::new(),
@@ -96,7 +103,7 @@ pub(super) fn start(path: PathBuf, setup: Setup) -> Result<Guard, Failure> {
     guard.open_files();
     guard.open_handshakes();
     guard.start_sources(&wiring, &[]);
-    tokio::spawn(server::serve(listener, caller));
+    tokio::spawn(server::serve(listener, roles, caller));
     Ok(guard)
 }
 
@@ -110,9 +117,14 @@ pub(super) fn settings(config: &Config) -> Settings {
 }
 
 /// Starts the firewall task of this configuration; its reports come out at the other end.
-pub(super) fn spawn_firewall(config: &Config) -> Result<(Task, mpsc::Receiver<firewall::Report>), Failure> {
+pub(super) fn spawn_firewall(
+    config: &Config,
+    enforcer: &Enforcer,
+) -> Result<(Task, mpsc::Receiver<firewall::Report>), Failure> {
     let (reporter, reports) = mpsc::channel(MESSAGES);
-    let task = firewall::task::spawn(settings(config), reporter)
+    let enforcer = enforcer.clone();
+    let opener = Box::new(move |settings: &Settings| enforcer.open(settings));
+    let task = firewall::task::spawn(settings(config), opener, reporter)
         .map_err(|why| Failure::new(format!("the firewall's thread cannot be started: {why}")))?;
     Ok((task, reports))
 }
@@ -136,7 +148,12 @@ pub(super) fn allowlist(config: &Config, protected: &[(IpNet, Protect)], ledger:
 
 /// What a damaged ledger has lost is still in the kernel and in the blocklist file. Lists were not lost with it.
 /// Says so where the kernel cannot be asked.
-fn rescue(opened: &Opened, config: &Config, pipeline: &Pipeline) -> (Vec<Ban>, Option<FirewallError>) {
+fn rescue(
+    opened: &Opened,
+    config: &Config,
+    pipeline: &Pipeline,
+    enforcer: &Enforcer,
+) -> (Vec<Ban>, Option<FirewallError>) {
     let Opened::SetAside { .. } = opened else { return (Vec::new(), None) };
     let now = Timestamp::now();
     let mut bans = match &config.blocklist.write {
@@ -145,7 +162,7 @@ fn rescue(opened: &Opened, config: &Config, pipeline: &Pipeline) -> (Vec<Ban>, O
     };
     let mut known: HashSet<IpNet> = pipeline.ledger.entries(now).into_iter().map(|entry| entry.prefix).collect();
     known.extend(bans.iter().map(|ban| ban.prefix));
-    let held = firewall::open(&settings(config)).and_then(|(mut backend, _)| backend.held(now));
+    let held = enforcer.held(&settings(config));
     let (held, failed) = held.map_or_else(|why| (Vec::new(), Some(why)), |held| (held, None));
     let unknown = held.into_iter().filter(|entry| !known.contains(&entry.prefix));
     bans.extend(unknown.map(|entry| restored(entry, now)));
@@ -158,6 +175,13 @@ fn restored(entry: Entry, now: Timestamp) -> Ban {
     let Entry { prefix, scope, until } = entry;
     let reason = "read back from the kernel after the ledger was damaged".into();
     Ban { prefix, jail: "restored".into(), scope, since: now, until, reason, count: 1, evidence: Evidence::Proven }
+}
+
+/// Lines of a log that people may write are their word. Said at the start, and in `banctl doctor`.
+fn warn_of_forgers(place: &Place) {
+    for (log, who) in place.forgeable() {
+        log::warn!("{who} may write {}, and so decides whom its lines ban", log.display());
+    }
 }
 
 impl Due {
@@ -190,6 +214,7 @@ impl Guard {
                 self.trouble("damaged ledger".to_owned(), text);
             }
         }
+        self.mistrust_clock(now);
         for ban in rescued {
             self.pipeline.ledger.ban(ban);
         }
@@ -203,6 +228,7 @@ impl Guard {
         let now = Timestamp::now();
         for (index, source) in wiring.sources.iter().enumerate() {
             log::info!("watching {} for {}", source.place, source.audience(&wiring.jails));
+            warn_of_forgers(&source.place);
             let state = self.start_source(index, source, old, now);
             self.sources.push(state);
         }

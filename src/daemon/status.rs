@@ -1,6 +1,5 @@
 //! How the daemon is, for `banctl status`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,17 +83,16 @@ impl Guard {
     }
 
     fn jails(&self) -> Vec<JailStatus> {
-        let mut banned: HashMap<&str, u64> = HashMap::new();
-        for ban in self.pipeline.ledger.bans() {
-            *banned.entry(&*ban.jail).or_default() += 1;
-        }
+        let banned = self.pipeline.ledger.ban_counts();
+        let now = |jail: &str| banned.get(jail).copied().unwrap_or_default();
         let status = |state: &crate::pipeline::JailState| JailStatus {
             jail: state.jail.name.clone(),
             filter: state.jail.filter.clone(),
             hits: state.counts.hits,
             offences: state.counts.offences,
             bans: state.counts.bans,
-            banned_now: banned.get(state.jail.name.as_str()).copied().unwrap_or(0),
+            banned_now: now(&state.jail.name).all,
+            limited_now: now(&state.jail.name).limited,
             ignored: state.counts.ignored,
             tracked: state.tracked() as u64,
             evicted: state.evicted(),

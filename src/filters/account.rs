@@ -1,24 +1,13 @@
-//! The account that a line names: the group `user` of a pattern. In: a side of the pattern, or the group's text. Out: a
-//! short way to the name, whether it is always the true one, and the name as it is kept.
+//! The account that a line names: the group `user` of a pattern. In: a side of the pattern, or the group's text. Out:
+//! whether it is always the true one, and the name as it is kept.
 
-use regex::bytes::Regex;
 use regex_syntax::ast::{self, Ast, GroupKind};
 
 use super::ambiguity::{ends_at_one_place, may_hold_start};
-use super::pattern::{compile, ends_with_anchor, parse};
+use super::pattern::{ends_with_anchor, parse};
 
 /// Longest user name kept, in bytes.
 const LONGEST_USER: usize = 64;
-
-/// The group `user` where it stands right before the separator, read without a capture engine, which would cost more
-/// than the whole match.
-#[derive(Debug)]
-pub(super) struct Account {
-    lead: Regex,
-    name: Regex,
-    /// Length of the fixed text between the name and the address.
-    tail: usize,
-}
 
 /// One side of a pattern that has the group `user` at its top level.
 struct Parts<'p> {
@@ -26,25 +15,6 @@ struct Parts<'p> {
     /// What is inside the group.
     name: &'p str,
     tail: &'p str,
-}
-
-impl Account {
-    /// `None` where the prefix has no such group, or none at that place.
-    pub(super) fn of(prefix: &str, flags: &str) -> Option<Account> {
-        let Parts { lead, name, tail } = Parts::of(prefix)?;
-        Some(Account {
-            lead: compile(&format!("(?:{lead})")).ok()?,
-            name: compile(&format!("{flags}^(?:{name})$")).ok()?,
-            tail: fixed_length(&format!("{flags}{tail}"))?,
-        })
-    }
-
-    /// The name in a text that the whole prefix is known to match.
-    pub(super) fn name_in<'t>(&self, before: &'t [u8]) -> Option<&'t [u8]> {
-        let start = self.lead.find(before)?.end();
-        let name = before.get(start..before.len().checked_sub(self.tail)?)?;
-        self.name.is_match(name).then_some(name)
-    }
 }
 
 impl<'p> Parts<'p> {
@@ -85,11 +55,6 @@ pub(super) fn settles(side: &str, flags: &str, behind: bool) -> bool {
         Some(ends_at_one_place(&lead) && (held || !may_hold_start(&name, &tail)))
     };
     settled().unwrap_or(false)
-}
-
-fn fixed_length(tail: &str) -> Option<usize> {
-    let tail = parse(tail).ok()?.properties().clone();
-    tail.minimum_len().filter(|least| tail.maximum_len() == Some(*least))
 }
 
 /// A user name as it is kept: valid text, at most [`LONGEST_USER`] bytes; `None` when it is empty.

@@ -18,19 +18,36 @@ const LONGEST_ZONE: usize = 15;
 const LONGEST_NAME: usize = 253;
 
 /// Where an address or a name stands: its kind and the index of the first byte after it.
-pub(crate) struct Found {
-    pub(crate) offender: Offender,
+#[derive(Clone, Copy)]
+pub(crate) struct Found<'t> {
+    pub(crate) offender: Whom<'t>,
     pub(crate) end: usize,
+}
+
+/// An [`Offender`] where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom<'t> {
+    Address(IpAddr),
+    Name(&'t str),
+}
+
+impl From<Whom<'_>> for Offender {
+    fn from(whom: Whom<'_>) -> Offender {
+        match whom {
+            Whom::Address(address) => Offender::Address(address),
+            Whom::Name(name) => Offender::Name(name.to_owned()),
+        }
+    }
 }
 
 /// What stands at `start`: an address (bare or in brackets, its zone dropped), else a host name, else nothing.
 /// The whole word is taken or none: `192.0.2.4` is not found in `192.0.2.45` or `192.0.2.4.example.org`.
-pub(crate) fn offender_at(text: &[u8], start: usize) -> Option<Found> {
+pub(crate) fn offender_at(text: &[u8], start: usize) -> Option<Found<'_>> {
     if let Some((address, end)) = address_at(text, start) {
-        return Some(Found { offender: Offender::Address(address), end });
+        return Some(Found { offender: Whom::Address(address), end });
     }
     let (name, end) = name_at(text, start)?;
-    Some(Found { offender: Offender::Name(name.to_owned()), end })
+    Some(Found { offender: Whom::Name(name), end })
 }
 
 /// The address at `start`, with `::ffff:a.b.c.d` folded to `a.b.c.d`, and where it ends.
@@ -47,14 +64,14 @@ pub(crate) fn address_at(text: &[u8], start: usize) -> Option<(IpAddr, usize)> {
 
 /// The address at `start` where a port must follow it, behind `mark`: `192.0.2.1.4711`, `2001:db8::1:443`. The text
 /// itself does not tell the second from an address without a port, so the pattern must.
-pub(crate) fn address_before_port(text: &[u8], start: usize, mark: u8) -> Option<Found> {
+pub(crate) fn address_before_port(text: &[u8], start: usize, mark: u8) -> Option<Found<'_>> {
     let rest = text.get(start..)?;
     let run = rest.iter().take(LONGEST + 1).take_while(|byte| is_address_byte(**byte)).count();
     let run = rest.get(..run)?;
     let run = run.strip_suffix(b":").or_else(|| run.strip_suffix(b".")).unwrap_or(run);
     let (address, port) = run.split_at_checked(memchr::memrchr(mark, run)?)?;
     let (found, length) = bare(address).filter(|(_, length)| *length == address.len() && is_port(&port[1..]))?;
-    Some(Found { offender: Offender::Address(found), end: start + length })
+    Some(Found { offender: Whom::Address(found), end: start + length })
 }
 
 /// An address that is the whole text, apart from a port after it: `192.0.2.1`, `192.0.2.1:80`, `[2001:db8::1]:80`.
@@ -91,7 +108,7 @@ fn bare(text: &[u8]) -> Option<(IpAddr, usize)> {
 }
 
 /// What Erlang prints between braces, which belong to the pattern: `192,0,2,1` or `8193,3512,0,0,0,0,0,1`.
-pub(crate) fn tuple_at(text: &[u8], start: usize) -> Option<Found> {
+pub(crate) fn tuple_at(text: &[u8], start: usize) -> Option<Found<'_>> {
     let rest = text.get(start..)?;
     let close = rest.iter().take(LONGEST).position(|byte| *byte == b'}')?;
     let mut groups = [0u16; 8];
@@ -107,7 +124,7 @@ pub(crate) fn tuple_at(text: &[u8], start: usize) -> Option<Found> {
         (8, groups) => IpAddr::V6(Ipv6Addr::from(groups)).to_canonical(),
         _ => return None,
     };
-    Some(Found { offender: Offender::Address(address), end: start + close })
+    Some(Found { offender: Whom::Address(address), end: start + close })
 }
 
 /// Four decimal numbers. Leading zeros do not make them octal, and no number has more than three digits.
@@ -121,13 +138,17 @@ fn ipv4(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
             }
             at += 1;
         }
-        let digits = text.get(at..)?.iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
-        let number = text.get(at..at + digits)?.iter().fold(0u16, |sum, digit| sum * 10 + u16::from(digit - b'0'));
-        if digits == 0 {
+        let (start, mut number) = (at, 0u16);
+        while let Some(digit @ b'0'..=b'9') = text.get(at)
+            && at < start + 3
+        {
+            number = number * 10 + u16::from(digit - b'0');
+            at += 1;
+        }
+        if at == start {
             return None;
         }
         *octet = u8::try_from(number).ok()?;
-        at += digits;
     }
     Some((Ipv4Addr::from(octets), at))
 }
@@ -247,7 +268,7 @@ mod tests {
 
     #[test]
     fn numbers_between_braces_are_an_address() {
-        let at = |text: &str| tuple_at(text.as_bytes(), 1).map(|found| (found.offender, found.end));
+        let at = |text: &str| tuple_at(text.as_bytes(), 1).map(|found| (Offender::from(found.offender), found.end));
         let address = |text: &str| Offender::Address(text.parse().unwrap());
         assert_eq!(at("{192,0,2,9},4711}"), Some((address("192.0.2.9"), 10)));
         assert_eq!(at("{8193,3512,0,0,0,0,0,9}"), Some((address("2001:db8::9"), 22)));
@@ -263,7 +284,7 @@ mod tests {
     fn a_port_behind_an_address_is_read_where_there_must_be_one() {
         let at = |text: &str, mark| {
             let found = address_before_port(text.as_bytes(), 0, mark)?;
-            Some((found.offender, found.end))
+            Some((Offender::from(found.offender), found.end))
         };
         let address = |text: &str| Offender::Address(text.parse().unwrap());
         assert_eq!(at("192.0.2.9.4711 x", b'.'), Some((address("192.0.2.9"), 9)));
@@ -296,7 +317,7 @@ mod tests {
     #[test]
     fn a_host_name_is_told_from_an_address() {
         let found = offender_at(b"from host.example.org port", 5).unwrap();
-        assert_eq!((found.offender, found.end), (Offender::Name("host.example.org".to_owned()), 21));
+        assert_eq!((Offender::from(found.offender), found.end), (Offender::Name("host.example.org".to_owned()), 21));
         assert!(offender_at(b"UNKNOWN", 0).is_none());
         assert!(offender_at(b"1234", 0).is_none());
         assert!(offender_at(b"x", 9).is_none());

@@ -7,27 +7,7 @@
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// A set of bytes: bit `b % 64` of word `b / 64` for byte b.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bytes([u64; 4]);
-
-impl Bytes {
-    fn insert(&mut self, byte: u8) {
-        self.0[usize::from(byte / 64)] |= 1 << (byte % 64);
-    }
-
-    fn has(&self, byte: u8) -> bool {
-        self.0[usize::from(byte / 64)] >> (byte % 64) & 1 == 1
-    }
-
-    fn meets(&self, other: &Bytes) -> bool {
-        self.0.iter().zip(other.0).any(|(word, other)| word & other != 0)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = u8> + '_ {
-        (0..=u8::MAX).filter(|byte| self.has(*byte))
-    }
-}
+use super::bytes::Bytes;
 
 /// Longest separator that is looked at; a longer one is cut at its front, which errs towards "yes".
 const LONGEST_SEPARATOR: usize = 32;
@@ -42,17 +22,26 @@ const LONGEST_NUMBER: usize = 5;
 /// which is a group of digits of any length, a full stop or colon, and what can follow that; or, behind a
 /// brace, the beginning of an Erlang tuple: `192,0`.
 #[derive(Debug)]
-pub(crate) struct Forgery(Vec<Vec<Bytes>>);
+pub(crate) struct Forgery(Vec<Needle>);
+
+/// A text of which each byte is one of a set, to be found inside what a piece of a regex may match.
+#[derive(Debug)]
+struct Needle {
+    /// Bit k of entry b: byte b may be number k of the text.
+    places: Box<[u64; 256]>,
+    /// The bit behind its last byte.
+    end: u64,
+}
 
 impl Forgery {
     pub(crate) fn behind(prefix: &Hir) -> Forgery {
         let mut separator = fixed_end(prefix);
         let excess = separator.len().saturating_sub(LONGEST_SEPARATOR);
         separator.drain(..excess);
-        let digit = set_of(|byte| byte.is_ascii_hexdigit());
-        let point = set_of(|byte| matches!(byte, b'.' | b':'));
-        let next = set_of(super::address::is_address_byte);
-        let bracket = set_of(|byte| byte == b'[');
+        let digit = Bytes::that(|byte| byte.is_ascii_hexdigit());
+        let point = Bytes::that(|byte| matches!(byte, b'.' | b':'));
+        let next = Bytes::that(super::address::is_address_byte);
+        let bracket = Bytes::that(|byte| byte == b'[');
         let address = |digits: usize| {
             let group = std::iter::repeat_n(digit, digits);
             group.chain([point, next]).collect::<Vec<Bytes>>()
@@ -62,26 +51,22 @@ impl Forgery {
         let may_be_inside = separator.last().is_none_or(|last| last.has(b'['));
         let tags = [may_be_inside.then_some(&b"IPv6:"[..]), Some(b"[IPv6:")].into_iter().flatten();
         let tagged = tags.flat_map(|tag| {
-            let tag: Vec<Bytes> = tag.iter().map(|letter| set_of(|byte| byte == *letter)).collect();
+            let tag: Vec<Bytes> = tag.iter().map(|letter| Bytes::one(*letter)).collect();
             (0..=LONGEST_GROUP).map(move |digits| [tag.clone(), address(digits)].concat())
         });
-        let (number, comma) = (set_of(|byte| byte.is_ascii_digit()), set_of(|byte| byte == b','));
+        let (number, comma) = (Bytes::that(|byte| byte.is_ascii_digit()), Bytes::that(|byte| byte == b','));
         let tuple = |digits: usize| {
             let first = std::iter::repeat_n(number, digits);
             first.chain([comma, number]).collect::<Vec<Bytes>>()
         };
         let longest = if literal_end(prefix).ends_with(b"{") { LONGEST_NUMBER } else { 0 };
         let addresses = bare.chain(bracketed).chain(tagged).chain((1..=longest).map(tuple));
-        Forgery(addresses.map(|address| [separator.clone(), address].concat()).collect())
+        Forgery(addresses.map(|address| Needle::new(&[&separator[..], &address].concat())).collect())
     }
 
     /// Whether the piece can match a text with the forgery in it.
     pub(crate) fn fits_into(&self, piece: &Hir) -> bool {
-        self.0.iter().any(|needle| {
-            let mut start = vec![false; needle.len() + 1];
-            start[0] = true;
-            advance(needle, piece, &start).last() == Some(&true)
-        })
+        self.0.iter().any(|needle| needle.advance(piece, 1) & needle.end != 0)
     }
 }
 
@@ -89,8 +74,8 @@ impl Forgery {
 /// fixed end nowhere but at its end. Errs towards no.
 pub(crate) fn ends_at_one_place(piece: &Hir) -> bool {
     let mut end = fixed_end(piece);
-    end.push(set_of(|_| true));
-    !Forgery(vec![end]).fits_into(piece)
+    end.push(Bytes::ALL);
+    !Forgery(vec![Needle::new(&end)]).fits_into(piece)
 }
 
 /// Most ways in which a piece may begin that are looked at.
@@ -101,74 +86,75 @@ pub(crate) fn may_hold_start(piece: &Hir, next: &Hir) -> bool {
     let starts = Extractor::new().kind(ExtractKind::Prefix).limit_total(MOST_STARTS).extract(next);
     let Some(starts) = starts.literals() else { return true };
     starts.iter().any(|start| match start.as_bytes().first() {
-        Some(first) => Forgery(vec![vec![set_of(|byte| byte == *first)]]).fits_into(piece),
+        Some(first) => Forgery(vec![Needle::new(&[Bytes::one(*first)])]).fits_into(piece),
         None => true,
     })
 }
 
-/// The bytes that fulfil a condition.
-fn set_of(condition: impl Fn(u8) -> bool) -> Bytes {
-    let mut set = Bytes::default();
-    (0..=u8::MAX).filter(|byte| condition(*byte)).for_each(|byte| set.insert(byte));
-    set
-}
+impl Needle {
+    /// Longest text: one bit of a word for each byte, and one for the end. A longer one is cut at its front.
+    const LONGEST: usize = 63;
 
-/// How far the forgery may have got after the piece, from how far it may have got before it.
-/// Entry k: its first k bytes may be the last bytes matched; the last entry, once set, stays.
-fn advance(needle: &[Bytes], piece: &Hir, before: &[bool]) -> Vec<bool> {
-    match piece.kind() {
-        HirKind::Empty | HirKind::Look(_) => before.to_vec(),
-        HirKind::Literal(literal) => literal
-            .0
-            .iter()
-            .fold(before.to_vec(), |so_far, byte| step(needle, &so_far, &set_of(|other| other == *byte))),
-        HirKind::Class(class) => step(needle, before, &class_bytes(class)),
-        HirKind::Capture(capture) => advance(needle, &capture.sub, before),
-        HirKind::Concat(parts) => parts.iter().fold(before.to_vec(), |so_far, part| advance(needle, part, &so_far)),
-        HirKind::Alternation(parts) => {
-            let branches = parts.iter().map(|part| advance(needle, part, before));
-            branches.reduce(union).unwrap_or_else(|| before.to_vec())
+    fn new(text: &[Bytes]) -> Needle {
+        let text = text.get(text.len().saturating_sub(Needle::LONGEST)..).unwrap_or_default();
+        let mut places = Box::new([0; 256]);
+        for (place, set) in text.iter().enumerate() {
+            set.iter().for_each(|byte| places[usize::from(byte)] |= 1 << place);
         }
-        HirKind::Repetition(repetition) => {
-            let once = advance(needle, &repetition.sub, before);
-            let mut reached = if repetition.min == 0 { union(before.to_vec(), once) } else { once };
-            let rounds = repetition.max.map_or(needle.len() + 1, |max| (max as usize).min(needle.len() + 1));
-            for _ in 1..rounds {
-                let again = advance(needle, &repetition.sub, &reached);
-                reached = union(reached, again);
+        Needle { places, end: 1 << text.len() }
+    }
+
+    /// How far the text may have got after the piece, from how far it may have got before it. Bit k: its first k bytes
+    /// may be the last bytes matched; the bit of its end, once set, stays.
+    fn advance(&self, piece: &Hir, before: u64) -> u64 {
+        match piece.kind() {
+            HirKind::Empty | HirKind::Look(_) => before,
+            HirKind::Literal(literal) => {
+                literal.0.iter().fold(before, |so_far, byte| self.step(so_far, self.places[usize::from(*byte)]))
             }
-            reached
+            HirKind::Class(class) => self.step(before, self.of_class(class)),
+            HirKind::Capture(capture) => self.advance(&capture.sub, before),
+            HirKind::Concat(parts) => parts.iter().fold(before, |so_far, part| self.advance(part, so_far)),
+            HirKind::Alternation(parts) => parts.iter().fold(0, |all, part| all | self.advance(part, before)),
+            HirKind::Repetition(repetition) => {
+                let once = |so_far| match repetition.sub.kind() {
+                    // The set of a class is known once for all rounds.
+                    HirKind::Class(class) => {
+                        let places = self.of_class(class);
+                        settled(so_far, repetition.max, |so_far| self.step(so_far, places))
+                    }
+                    _ => settled(so_far, repetition.max, |so_far| self.advance(&repetition.sub, so_far)),
+                };
+                once(before) | if repetition.min == 0 { before } else { 0 }
+            }
         }
     }
+
+    fn step(&self, before: u64, places: u64) -> u64 {
+        (before & places) << 1 | before & self.end | 1
+    }
+
+    fn of_class(&self, class: &Class) -> u64 {
+        bytes_of(class).iter().fold(0, |all, byte| all | self.places[usize::from(byte)])
+    }
 }
 
-fn step(needle: &[Bytes], before: &[bool], byte: &Bytes) -> Vec<bool> {
-    let mut after = vec![false; before.len()];
-    after[0] = true;
-    for (progress, wanted) in needle.iter().enumerate() {
-        after[progress + 1] = before[progress] && wanted.meets(byte);
-    }
-    if before.last() == Some(&true) {
-        after[needle.len()] = true;
-    }
-    after
+/// Any byte, where the class has characters of several.
+fn bytes_of(class: &Class) -> Bytes {
+    Bytes::of(class).unwrap_or(Bytes::ALL)
 }
 
-fn union(mut into: Vec<bool>, other: Vec<bool>) -> Vec<bool> {
-    for (flag, set) in into.iter_mut().zip(other) {
-        *flag |= set;
+/// All that one round or more lead to, at most so many.
+fn settled(before: u64, most: Option<u32>, round: impl Fn(u64) -> u64) -> u64 {
+    let mut all = round(before);
+    for _ in 1..most.unwrap_or(u32::MAX) {
+        let more = all | round(all);
+        if more == all {
+            break;
+        }
+        all = more;
     }
-    into
-}
-
-fn class_bytes(class: &Class) -> Bytes {
-    let mut bytes = Bytes::default();
-    let mut mark = |from: u8, to: u8| (from..=to).for_each(|byte| bytes.insert(byte));
-    match class {
-        Class::Bytes(class) => class.ranges().iter().for_each(|range| mark(range.start(), range.end())),
-        Class::Unicode(_) => mark(0, 255),
-    }
-    bytes
+    all
 }
 
 /// The bytes that every match of the prefix ends with, as far back as their number is fixed.
@@ -185,12 +171,12 @@ fn collect_end(hir: &Hir, end: &mut Vec<Bytes>) -> bool {
         HirKind::Empty | HirKind::Look(_) => true,
         HirKind::Literal(literal) => {
             for byte in literal.0.iter().rev() {
-                end.push(set_of(|other| other == *byte));
+                end.push(Bytes::one(*byte));
             }
             true
         }
         HirKind::Class(class) => {
-            end.push(class_bytes(class));
+            end.push(bytes_of(class));
             true
         }
         HirKind::Capture(capture) => collect_end(&capture.sub, end),

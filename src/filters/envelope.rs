@@ -37,6 +37,12 @@ const LONGEST_NAME: usize = 64;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Torn([bool; 2]);
 
+impl Torn {
+    pub(super) fn is_torn(self) -> bool {
+        self.0.contains(&true)
+    }
+}
+
 /// One record of a container's engine.
 struct Piece<'a> {
     /// 0: standard output, 1: standard error.

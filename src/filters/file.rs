@@ -11,7 +11,7 @@ use super::json::JsonRule;
 use super::literals;
 use super::netfilter::PacketRule;
 use super::pattern::{JoinedRule, TextRule};
-use super::program;
+use super::program::{self, Names};
 use super::rule::{self, parse_port};
 use super::sample::{Miss, Sample};
 use super::{Effect, Evidence};
@@ -32,6 +32,8 @@ pub(crate) struct Filter {
     pub(crate) format: Format,
     /// The programs whose syslog lines are looked at, with `*` for any text in a name; empty for any.
     pub(crate) programs: Vec<String>,
+    /// The same, to compare with.
+    pub(super) names: Names,
     /// Log files (globs) in which the lines usually are.
     pub(crate) logs: Vec<String>,
     /// systemd units that usually write them.
@@ -345,12 +347,14 @@ fn filter(name: &str, path: &Path, root: Table<'_>) -> Option<Filter> {
     root.finish();
     complete.then_some(())?;
     let least = patterns.iter().map(|pattern| pattern.evidence).min();
+    let programs = programs?;
     Some(Filter {
         name: name.into(),
         path: path.to_owned(),
         description: description?.to_owned(),
         format: format?,
-        programs: programs?,
+        names: Names::new(&programs),
+        programs,
         logs,
         units,
         ports,

@@ -27,9 +27,9 @@ pub(crate) struct Grams {
     /// 0 at the places of the groups whose texts have fewer pieces than the state has bytes: any piece may stand there.
     start: u64,
     texts: Vec<Box<[u8]>>,
-    /// The texts whose last piece has this hash: a range of `ends`.
-    by_hash: Vec<std::ops::Range<u32>>,
-    ends: Vec<End>,
+    /// How texts may end that are long enough to be told by their last eight bytes, and the others.
+    long: Ends,
+    short: Ends,
 }
 
 /// How far a search has come.
@@ -41,17 +41,23 @@ struct Cursor {
     before: u64,
 }
 
-/// How a text may end at a place that is looked at.
+/// How texts may end at a place that is looked at, by the hash of what they end with there.
+struct Ends {
+    /// Where in `all` those with a hash begin; one more than there are hashes.
+    starts: Box<[u32]>,
+    all: Vec<End>,
+}
+
+/// One way in which a text may end.
 #[derive(Clone, Copy)]
 struct End {
+    /// Its last eight bytes, as [`folded`], or as many as it has, and which of them those are.
+    tail: u64,
+    mask: u64,
     /// Index of the text.
     text: u32,
-    /// Bytes of it behind the last piece: as only every second byte is looked at, 0 or 1.
+    /// Bytes of it behind these: as only every second byte is looked at, 0 or 1.
     behind: u32,
-    /// The bytes of it before the last piece, as [`folded`], and which of them it has: most other texts with the same
-    /// last piece differ here.
-    before: u64,
-    mask: u64,
 }
 
 impl Grams {
@@ -61,9 +67,10 @@ impl Grams {
         sorted.sort_by_key(|text| text.len());
         let none = vec![u64::MAX; 1 << HASH_BITS].into_boxed_slice();
         let table = none.try_into().expect("the table is made with its length");
-        let (by_hash, ends) = ends(texts);
+        let (long, short): (Vec<End>, Vec<End>) = ends(texts).partition(|end| end.mask == u64::MAX);
+        let (long, short) = (Ends::new(long, |tail| hash(mixed(tail))), Ends::new(short, |tail| hash(tail >> 32)));
         let owned = texts.iter().map(|text| text.as_slice().into()).collect();
-        let mut grams = Grams { table, start: u64::MAX, texts: owned, by_hash, ends };
+        let mut grams = Grams { table, start: u64::MAX, texts: owned, long, short };
         for (group, texts) in split(&sorted).iter().enumerate() {
             grams.add(group, texts);
         }
@@ -148,12 +155,10 @@ impl Grams {
         from: usize,
         found: &mut impl FnMut(u32, usize) -> usize,
     ) -> Option<usize> {
-        let start = (place + 1).checked_sub(PIECE)?;
-        let range = &self.by_hash[hash(piece(&searched[start..=place]))];
-        let before = folded(&searched[start.saturating_sub(8)..start]);
-        let ends = &self.ends[range.start as usize..range.end as usize];
+        let tail = folded(&searched[(place + 1).saturating_sub(8)..=place]);
         let mut until = None;
-        for end in ends.iter().filter(|end| before & end.mask == end.before) {
+        let ends = self.long.with(hash(mixed(tail))).iter().chain(self.short.with(hash(tail >> 32)));
+        for end in ends.filter(|end| tail & end.mask == end.tail) {
             let (text, last) = (&self.texts[end.text as usize], place + end.behind as usize);
             let start = (last + 1).checked_sub(text.len());
             if start.and_then(|start| searched.get(start..=last)).is_some_and(|there| there.eq_ignore_ascii_case(text))
@@ -162,6 +167,21 @@ impl Grams {
             }
         }
         until
+    }
+}
+
+impl Ends {
+    fn new(mut all: Vec<End>, hash: impl Fn(u64) -> usize) -> Ends {
+        all.sort_by_key(|end| hash(end.tail));
+        let start = |wanted| all.partition_point(|end| hash(end.tail) < wanted);
+        let starts = (0..=1 << HASH_BITS).map(|wanted| u32::try_from(start(wanted)).unwrap_or(u32::MAX)).collect();
+        Ends { starts, all }
+    }
+
+    /// Those with this hash.
+    #[inline]
+    fn with(&self, hash: usize) -> &[End] {
+        &self.all[self.starts[hash] as usize..self.starts[hash + 1] as usize]
     }
 }
 
@@ -181,23 +201,17 @@ fn pieces(length: usize) -> usize {
     (length.saturating_sub(SHORTEST) / 2 + 1).min(MOST_PIECES)
 }
 
-/// For each hash the ends of texts whose last piece has it, as ranges of one list.
-fn ends(texts: &[Vec<u8>]) -> (Vec<std::ops::Range<u32>>, Vec<End>) {
-    let mut all = Vec::with_capacity(2 * texts.len());
-    for (number, text) in (0u32..).zip(texts) {
-        for behind in 0..2u32 {
-            let seen = text.get(..text.len().saturating_sub(behind as usize)).unwrap_or_default();
-            let Some((before, last)) = seen.split_last_chunk::<PIECE>() else { continue };
-            let before = before.get(before.len().saturating_sub(8)..).unwrap_or_default();
-            let mask = u64::MAX.checked_shl(64 - 8 * u32::try_from(before.len()).unwrap_or(8)).unwrap_or(0);
-            let end = End { text: number, behind, before: folded(before) & mask, mask };
-            all.push((hash(piece(last)), end));
-        }
-    }
-    all.sort_by_key(|(hash, _)| *hash);
-    let position = |hash| u32::try_from(all.partition_point(|(other, _)| *other < hash)).unwrap_or(u32::MAX);
-    let ranges = (0..1 << HASH_BITS).map(|hash| position(hash)..position(hash + 1)).collect();
-    (ranges, all.into_iter().map(|(_, end)| end).collect())
+/// The ways in which the texts may end.
+fn ends(texts: &[Vec<u8>]) -> impl Iterator<Item = End> {
+    (0u32..).zip(texts).flat_map(|(number, text)| {
+        (0..2u32).filter_map(move |behind| {
+            let seen = text.get(..text.len().checked_sub(behind as usize)?)?;
+            let tail = seen.get(seen.len().saturating_sub(8)..).filter(|tail| tail.len() >= PIECE)?;
+            let missing = u32::try_from(8 - tail.len()).unwrap_or(0);
+            let mask = u64::MAX.checked_shl(8 * missing).unwrap_or(0);
+            Some(End { tail: folded(tail) & mask, mask, text: number, behind })
+        })
+    })
 }
 
 /// The bit by which small letters differ from capital ones, in every byte.
@@ -212,6 +226,12 @@ fn folded(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |sum, byte| sum >> 8 | u64::from(*byte) << 56) | FOLD
 }
 
+/// Eight bytes in four, for a hash.
+#[inline]
+fn mixed(tail: u64) -> u64 {
+    tail ^ (tail >> 32).wrapping_mul(0x85eb_ca6b)
+}
+
 /// The four bytes of a piece, the same way, in the low half.
 fn piece(bytes: &[u8]) -> u64 {
     folded(bytes) >> 32
@@ -224,20 +244,15 @@ fn hash(piece: u64) -> usize {
     (piece.wrapping_mul(0x9e37_79b1 << 32) >> (64 - HASH_BITS)) as usize
 }
 
-/// Texts, shortest first, in groups: the shorter they are, the fewer in one, since they are the easier mistaken.
-fn split<'t, 'v>(sorted: &'v [&'t Vec<u8>]) -> Vec<&'v [&'t Vec<u8>]> {
-    let weight = |text: &&Vec<u8>| 1usize << (MOST_PIECES - pieces(text.len()));
-    let total: usize = sorted.iter().map(weight).sum();
-    let (mut groups, mut start, mut sum) = (Vec::new(), 0, 0);
-    for (index, text) in sorted.iter().enumerate() {
-        sum += weight(text);
-        if sum * GROUPS >= total * (groups.len() + 1) && groups.len() + 1 < GROUPS {
-            groups.push(&sorted[start..=index]);
-            start = index + 1;
-        }
-    }
-    groups.push(&sorted[start..]);
-    groups
+/// Texts, shortest first, in groups: each with texts of about as many pieces. The fewer those are the easier the texts
+/// are mistaken, and longer ones beside them would gain nothing from being long. Most texts are long: they fill two.
+fn split<'t, 'v>(sorted: &'v [&'t Vec<u8>]) -> [&'v [&'t Vec<u8>]; GROUPS] {
+    let behind = |most: usize| sorted.partition_point(|text| pieces(text.len()) <= most);
+    let longest = behind(MOST_PIECES - 1);
+    let middle = longest + (sorted.len() - longest) / 2;
+    let ends = [behind(1), behind(2), behind(3), behind(4), behind(5), longest, middle, sorted.len()];
+    let mut start = 0;
+    ends.map(|end| &sorted[std::mem::replace(&mut start, end)..end])
 }
 
 #[cfg(test)]

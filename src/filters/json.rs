@@ -123,6 +123,11 @@ impl Condition {
     }
 }
 
+/// The object that a whole text is.
+pub(super) fn object(text: &[u8]) -> Option<Value> {
+    if text.starts_with(b"{") { serde_json::from_slice(text).ok() } else { None }
+}
+
 impl JsonRule {
     /// Texts one of which every matching line contains.
     pub(crate) fn literals(&self) -> Vec<Vec<u8>> {
@@ -167,26 +172,26 @@ impl JsonRule {
         }
     }
 
-    pub(crate) fn find(&self, text: &[u8]) -> Option<Told> {
-        let object: Value = serde_json::from_slice(text.strip_prefix(b"{").map(|_| text)?).ok()?;
-        if !self.conditions.iter().all(|condition| condition.holds(&object)) {
+    pub(crate) fn find(&self, object: &Value) -> Option<Told> {
+        if !self.conditions.iter().all(|condition| condition.holds(object)) {
             return None;
         }
-        let user = self.user.as_ref().and_then(|path| path.of(&object)?.as_str());
+        let user = self.user.as_ref().and_then(|path| path.of(object)?.as_str());
         let user = user.and_then(|name| shortened(name.as_bytes()));
-        let stamp = self.stamp(&object);
+        let stamp = self.stamp(object);
         match &self.offender {
             Source::Field(path) => {
-                let text = path.of(&object)?.as_str()?.trim().as_bytes();
+                let text = path.of(object)?.as_str()?.trim().as_bytes();
                 let offender = address::whole(text).map(Offender::Address).or_else(|| {
-                    address::offender_at(text, 0).filter(|found| found.end == text.len()).map(|found| found.offender)
+                    let found = address::offender_at(text, 0).filter(|found| found.end == text.len())?;
+                    Some(found.offender.into())
                 })?;
                 Some(Told { user, stamp, ..Told::of(offender) })
             }
             Source::Text(path, rule) => {
-                let found = rule.find(path.of(&object)?.as_str()?.as_bytes())?;
+                let found = rule.find(path.of(object)?.as_str()?.as_bytes())?;
                 let user = user.or_else(|| found.user());
-                Some(Told { user, stamp, ..Told::of(found.offender) })
+                Some(Told { user, stamp, ..Told::of(found.offender.into()) })
             }
         }
     }
@@ -219,11 +224,16 @@ mod tests {
         JsonRule { offender, user: Some(path("user")), time: None, conditions }
     }
 
+    fn found(rule: &JsonRule, text: &[u8]) -> Option<Told> {
+        rule.find(&object(text)?)
+    }
+
     #[test]
     fn a_field_counts_only_when_all_conditions_hold() {
         let status = Condition::OneOf(path("status"), vec![Scalar::Number(401), Scalar::Number(403)]);
         let rule = rule(Source::Field(path("request.remote_ip")), vec![status]);
-        let told = rule.find(br#"{"status":401,"user":"bob","ts":1795224600.5,"request":{"remote_ip":"192.0.2.1:9"}}"#);
+        let told =
+            found(&rule, br#"{"status":401,"user":"bob","ts":1795224600.5,"request":{"remote_ip":"192.0.2.1:9"}}"#);
         let told = told.unwrap();
         assert_eq!(told.offender, Offender::Address("192.0.2.1".parse().unwrap()));
         assert_eq!(told.user.as_deref(), Some("bob"));
@@ -234,7 +244,7 @@ mod tests {
             r#"x {"status":401,"request":{"remote_ip":"192.0.2.1"}}"#,
             r#"{"status":401,"request":{"remote_ip":"192.0.2.1"}"#,
         ] {
-            assert!(rule.find(other.as_bytes()).is_none(), "{other}");
+            assert!(found(&rule, other.as_bytes()).is_none(), "{other}");
         }
         assert_eq!(rule.literals(), [b"remote_ip\""]);
     }
@@ -243,7 +253,7 @@ mod tests {
     fn an_address_within_a_field_is_found_by_a_pattern() {
         let text = TextRule::new("^login of (?<user>.*) failed from <ADDR>$").unwrap();
         let rule = rule(Source::Text(path("msg"), Box::new(text)), vec![]);
-        let told = rule.find(br#"{"msg":"login of a failed from 192.0.2.1 failed from 203.0.113.5"}"#).unwrap();
+        let told = found(&rule, br#"{"msg":"login of a failed from 192.0.2.1 failed from 203.0.113.5"}"#).unwrap();
         assert_eq!(told.offender, Offender::Address("203.0.113.5".parse().unwrap()));
         assert_eq!(rule.literals(), [b" failed from "]);
     }

@@ -1,12 +1,16 @@
 //! One line, taken apart as far as some filter asks. In: a line out of its envelope, or a record. Out: the texts that
 //! a filter's patterns are tried on, in turn: behind the header, behind the stamp, as a whole.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+
+use serde_json::Value;
 
 use super::Record;
 use super::envelope::Opened;
 use super::file::{Filter, Format};
-use super::netfilter::strip_uptime;
+use super::json;
+use super::netfilter::{PacketCell, strip_uptime};
 use super::syslog::{self, Header};
 use super::timestamp::{self, Stamp};
 
@@ -28,7 +32,14 @@ pub(super) struct Line<'a> {
     inner: OnceCell<Bare<'a>>,
     /// The first stamp in brackets.
     bracketed: OnceCell<Option<Stamp>>,
+    /// What a kernel message tells of a packet.
+    pub(super) packet: PacketCell<'a>,
+    /// The texts that were read as JSON objects, and what those have.
+    objects: RefCell<Vec<Read<'a>>>,
 }
+
+/// A text, and the JSON object that it is.
+type Read<'a> = (&'a [u8], Option<Rc<Value>>);
 
 /// A text and the stamp that stood before it.
 #[derive(Clone, Copy)]
@@ -64,7 +75,25 @@ impl<'a> Line<'a> {
             bare: OnceCell::new(),
             inner: OnceCell::new(),
             bracketed: OnceCell::new(),
+            packet: PacketCell::default(),
+            objects: RefCell::default(),
         }
+    }
+
+    /// The JSON object that a text of this line is.
+    pub(super) fn object(&self, text: &'a [u8]) -> Option<Rc<Value>> {
+        let mut objects = self.objects.borrow_mut();
+        if let Some((_, object)) = objects.iter().find(|(known, _)| std::ptr::eq(*known, text)) {
+            return object.clone();
+        }
+        let object = json::object(text).map(Rc::new);
+        objects.push((text, object.clone()));
+        object
+    }
+
+    /// Whether the program that wrote the line is for certain none of the filter's, so that no text of it is.
+    pub(super) fn is_foreign(&self, filter: &Filter) -> bool {
+        (self.record || filter.format == Format::Syslog) && self.behind_header(filter).is_none()
     }
 
     /// A record: what a header would tell is known.
@@ -86,7 +115,7 @@ impl<'a> Line<'a> {
     }
 
     fn view(&self, filter: &Filter, view: u8) -> Option<Message<'a>> {
-        let named = !filter.programs.is_empty();
+        let named = !filter.names.is_empty();
         if self.record {
             return self.view_of_record(filter, view);
         }

@@ -29,8 +29,39 @@ const BLANK: u32 = 1;
 const BYTE: u32 = 2;
 
 /// Words that stand in lines of every other service.
-const COMMON: &str = "a access address an at auth authentication by client connection error failed for from host http in \
-    ip is log login of on password port session ssh the to user with";
+const COMMON: [&str; 31] = [
+    "a",
+    "access",
+    "address",
+    "an",
+    "at",
+    "auth",
+    "authentication",
+    "by",
+    "client",
+    "connection",
+    "error",
+    "failed",
+    "for",
+    "from",
+    "host",
+    "http",
+    "in",
+    "ip",
+    "is",
+    "log",
+    "login",
+    "of",
+    "on",
+    "password",
+    "port",
+    "session",
+    "ssh",
+    "the",
+    "to",
+    "user",
+    "with",
+];
 
 /// Texts one of which is part of every match; empty when there are none.
 pub(crate) fn required(prefix: &Hir, suffix: &Hir) -> Vec<Vec<u8>> {
@@ -61,7 +92,7 @@ fn score_of(text: &[u8]) -> u32 {
     let words = text.chunk_by(|one, other| one.is_ascii_alphanumeric() == other.is_ascii_alphanumeric());
     let of_word = |word: &[u8]| {
         let bytes = u32::try_from(word.len()).unwrap_or(u32::MAX).saturating_mul(BYTE);
-        if COMMON.split(' ').any(|common| common.as_bytes().eq_ignore_ascii_case(word)) {
+        if COMMON.iter().any(|common| common.as_bytes().eq_ignore_ascii_case(word)) {
             WORD.min(bytes)
         } else if word.first().is_some_and(u8::is_ascii_alphanumeric) {
             bytes

@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::account::is_whole;
+use super::address::Whom;
 use super::envelope::{self, Torn};
 use super::file::{Filter, Join, Pattern, Rule};
 use super::line::{Line, Message};
 use super::memory::{Accusation, Memory};
-use super::program;
 use super::suppressed;
 use super::syslog;
 use super::texts::{Ahead, Texts};
@@ -232,18 +232,17 @@ impl Matcher {
 
     /// Tries the wanted parts on a line; the first pattern of a filter that matches makes its finding.
     fn try_parts<F>(&self, line: &Line<'_>, search: &mut Search<'_, F>, findings: &mut Vec<Finding>) {
-        let mut matched = None;
         let Search { times, memory, wanted, .. } = search;
-        for owner in &*wanted {
-            if matched == Some(owner.filter) {
+        for owners in wanted.chunk_by(|one, other| one.filter == other.filter) {
+            let Some(filter) = owners.first().and_then(|owner| self.filters.get(usize::from(owner.filter))) else {
+                continue;
+            };
+            if line.is_foreign(filter) {
                 continue;
             }
-            let Some(filter) = self.filters.get(usize::from(owner.filter)) else { continue };
-            let try_message = |message| filter.attempt(*owner, line.cut, message, times, memory);
-            if let Some(finding) = line.messages(filter).find_map(try_message) {
-                matched = Some(owner.filter);
-                findings.push(finding);
-            }
+            findings.extend(owners.iter().find_map(|owner| {
+                line.messages(filter).find_map(|message| filter.attempt(*owner, line, message, times, memory))
+            }));
         }
     }
 }
@@ -251,15 +250,15 @@ impl Matcher {
 impl Filter {
     /// Whether lines of this program are the filter's.
     pub(crate) fn accepts(&self, program: &[u8]) -> bool {
-        self.programs.is_empty() || self.programs.iter().any(|name| program::is(name, program))
+        self.names.is_empty() || self.names.have(program)
     }
 
     /// What a part of the filter makes of a message.
-    fn attempt(
+    fn attempt<'a>(
         &self,
         owner: Owner,
-        cut: bool,
-        message: Message<'_>,
+        line: &Line<'a>,
+        message: Message<'a>,
         times: &mut Times<'_>,
         memory: &mut Memory,
     ) -> Option<Finding> {
@@ -267,7 +266,7 @@ impl Filter {
         let (pattern, told, repeat) = match owner.part {
             Part::Join(index) => {
                 let join = self.joins.get(usize::from(index))?;
-                let (address, accusation) = join.name(owner.filter, index, cut, message, times, memory)?;
+                let (address, accusation) = join.name(owner.filter, index, line.cut, message, times, memory)?;
                 (accusation.pattern, joined(address), accusation.repeat)
             }
             Part::Pattern(index) => match &self.patterns.get(usize::from(index))?.rule {
@@ -285,7 +284,7 @@ impl Filter {
                     };
                     (index, joined(address), message.repeat)
                 }
-                rule => (index, rule.told(message.text, cut)?, message.repeat),
+                rule => (index, rule.told(line, message.text)?, message.repeat),
             },
         };
         let (filter, Pattern { evidence, effect, .. }) = (owner.filter, self.patterns.get(usize::from(pattern))?);
@@ -300,19 +299,19 @@ impl Filter {
 
 impl Rule {
     /// What a rule that needs no other line makes of a message.
-    fn told(&self, text: &[u8], cut: bool) -> Option<Told> {
+    fn told<'a>(&self, line: &Line<'a>, text: &'a [u8]) -> Option<Told> {
         match self {
-            Rule::Text(rule) if cut && rule.needs_end() => None,
+            Rule::Text(rule) if line.cut && rule.needs_end() => None,
             Rule::Text(rule) => {
                 let found = rule.find(text)?;
                 let (user, stamp) = (found.user(), found.stamp());
-                Some(Told { user, stamp, ..Told::of(found.offender) })
+                Some(Told { user, stamp, ..Told::of(found.offender.into()) })
             }
             Rule::Packet(rule) => {
-                let (source, port) = rule.find(text)?;
+                let (source, port) = rule.find(text, &line.packet)?;
                 Some(Told { port, ..Told::of(Offender::Address(source)) })
             }
-            Rule::Json(rule) => rule.find(text),
+            Rule::Json(rule) => rule.find(line.object(text)?.as_ref()),
             Rule::Joined(_) => None,
         }
     }
@@ -332,8 +331,8 @@ impl Join {
         let found = self.rule.find(message.text).filter(|_| !cut || !self.rule.needs_end())?;
         let key = memory.key(filter, index, message.host, found.id(message.process)?);
         let address = match found.offender {
-            Offender::Address(address) => Some(address),
-            Offender::Name(_) => None,
+            Whom::Address(address) => Some(address),
+            Whom::Name(_) => None,
         };
         let accusation = memory.name(key, address, times.or_now(message.stamp), self.within)?;
         Some((address?, accusation))

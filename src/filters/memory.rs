@@ -11,6 +11,7 @@ use super::Suppressed;
 use super::envelope::Torn;
 use super::matcher::Owner;
 use super::suppressed;
+use super::syslog::REPEATED;
 use super::texts::Ahead;
 use crate::time::Timestamp;
 
@@ -28,6 +29,8 @@ pub(crate) struct Memory {
     pub(super) ahead: Ahead,
     pub(super) wanted: Vec<Owner>,
     pub(super) last: LastLine,
+    /// Whether some line has belonged together with others.
+    joined: bool,
     said: HashMap<Key, (Timestamp, Said)>,
     /// The keys of `said` in the order in which they came.
     order: VecDeque<Key>,
@@ -113,6 +116,23 @@ impl Memory {
         }
     }
 
+    /// Whether a block, scanned with a memory of its own, may have given something else than with this one, which the
+    /// lines before it have left behind.
+    pub(crate) fn reaches(&self, block: &[u8], own: &Memory) -> bool {
+        let first = block.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        own.joined
+            || self.torn.is_torn()
+            || !self.last.findings.is_empty() && memchr::memmem::find(first, REPEATED).is_some()
+    }
+
+    /// Takes over what such a block leaves behind, where this memory did not reach into it.
+    pub(crate) fn adopt(&mut self, own: Memory) {
+        (self.torn, self.last) = (own.torn, own.last);
+        if let Some(suppressed) = own.suppressed {
+            Suppressed::add(&mut self.suppressed, suppressed);
+        }
+    }
+
     /// What the log has said of missing lines since the last call.
     pub(crate) fn take_suppressed(&mut self) -> Option<Suppressed> {
         self.suppressed.take()
@@ -139,7 +159,8 @@ impl Memory {
     }
 
     /// The address of a key.
-    pub(super) fn address(&self, key: Key, now: Timestamp, within: Duration) -> Option<IpAddr> {
+    pub(super) fn address(&mut self, key: Key, now: Timestamp, within: Duration) -> Option<IpAddr> {
+        self.joined = true;
         match self.said.get(&key)? {
             (time, Said::Address(address)) if is_near(*time, now, within) => Some(*address),
             _ => None,
@@ -152,6 +173,7 @@ impl Memory {
     }
 
     fn keep(&mut self, key: Key, now: Timestamp, said: Said) -> Option<(Timestamp, Said)> {
+        self.joined = true;
         let before = self.said.insert(key, (now, said));
         if before.is_none() {
             self.order.push_back(key);

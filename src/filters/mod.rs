@@ -9,9 +9,13 @@ use crate::time::Timestamp;
 mod account; // whom a line says that it was
 mod address; // bytes → addresses, host names
 mod ambiguity; // whether attacker's text can stand where a pattern expects the address
+mod bytes; // sets of bytes
 mod envelope; // what containers and terminals put around a line
 mod file; // filter files → filters
 mod grams; // where in a block one of many texts stands
+mod half; // one side of a pattern, ready to match
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile; // laws for fuzzers
 mod json; // rules on the fields of a JSON line
 mod line; // a line, taken apart as far as some filter asks
 mod literals; // what a line must contain for a pattern to match
@@ -23,6 +27,7 @@ mod program; // names of programs, as filters have them
 mod progress; // how far a pattern comes on a line, for authors
 mod rule; // what a `[[pattern]]` table asks for → rules
 mod sample; // the lines by which a filter proves itself
+mod steps; // a regex of the plain kind, run by hand
 mod suppressed; // lines that say that others are missing
 mod suspect; // what a line is like that nothing matches, for authors
 mod syslog; // lines → program and message

@@ -2,6 +2,7 @@
 //! In: a kernel message. Out: the sender of a packet that a rule describes. What the kernel prints of a packet that
 //! is an answer to one of ours, or of one that this host sent, accuses nobody.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -81,8 +82,8 @@ impl PacketRule {
     }
 
     /// The sender of the packet that a kernel message logs, and the port it went to, if the rule describes it.
-    pub(crate) fn find(&self, message: &[u8]) -> Option<(IpAddr, Option<u16>)> {
-        let packet = Packet::read(self.fields(message)?)?;
+    pub(crate) fn find<'t>(&self, message: &'t [u8], known: &PacketCell<'t>) -> Option<(IpAddr, Option<u16>)> {
+        let packet = known.read(self.fields(message)?)?;
         self.describes(&packet).then_some((packet.source, packet.destination_port))
     }
 
@@ -133,7 +134,7 @@ impl PacketRule {
 }
 
 /// What a message tells of its packet; of an ICMP error, nothing of the packet that it quotes in brackets.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Packet<'t> {
     input: &'t [u8],
     output: &'t [u8],
@@ -143,6 +144,19 @@ struct Packet<'t> {
     destination_port: Option<u16>,
     icmp_type: Option<u8>,
     flags: Flags,
+}
+
+/// The packet that a message logs, read once for all rules.
+#[derive(Debug, Default)]
+pub(crate) struct PacketCell<'t>(Cell<Option<(&'t [u8], Option<Packet<'t>>)>>);
+
+impl<'t> PacketCell<'t> {
+    fn read(&self, fields: &'t [u8]) -> Option<Packet<'t>> {
+        let known = self.0.get().filter(|(known, _)| std::ptr::eq(*known, fields));
+        let (_, packet) = known.unwrap_or_else(|| (fields, Packet::read(fields)));
+        self.0.set(Some((fields, packet)));
+        packet
+    }
 }
 
 impl<'t> Packet<'t> {
@@ -221,7 +235,7 @@ mod tests {
     }
 
     fn source(rule: &PacketRule, message: &str) -> Option<String> {
-        rule.find(message.as_bytes()).map(|(address, _)| address.to_string())
+        rule.find(message.as_bytes(), &PacketCell::default()).map(|(address, _)| address.to_string())
     }
 
     const PING: &str = "IN=eth0 OUT= MAC=52:54:00 SRC=192.0.2.9 DST=198.51.100.1 LEN=84 PROTO=ICMP TYPE=8 CODE=0";

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use memchr::memmem;
 use regex::bytes::Regex;
@@ -10,10 +11,12 @@ use regex_syntax::ast::{self, Ast};
 use regex_syntax::hir::{Hir, HirKind, Look};
 
 use super::Offender;
-use super::account::{self, Account, shortened};
-use super::address::{Found, address_before_port, offender_at, tuple_at};
+use super::account::{self, shortened};
+use super::address::{Found, Whom, address_before_port, offender_at, tuple_at};
 use super::ambiguity::{Forgery, literal_end};
+use super::half::Half;
 use super::literals;
+use super::steps::{Group, Spans};
 use super::timestamp::{self, Stamp};
 
 /// What stands for the offender in a pattern.
@@ -29,18 +32,17 @@ const SIZE_LIMIT: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct TextRule {
     /// Matches all of the text before the address.
-    prefix: Regex,
+    prefix: Half,
+    /// How long that text may be.
+    lengths: RangeInclusive<usize>,
     /// Matches from the end of the address on; `None` when anything may follow.
-    suffix: Option<Regex>,
+    suffix: Option<Half>,
     separator: Separator,
     /// What stands between the address and its port, where the pattern demands one.
     port: Option<u8>,
     /// The prefix can swallow a forged address: only the last place can be the true one.
     last: bool,
-    groups: Groups,
     settles_user: bool,
-    /// The short way to the group `user`.
-    account: Option<Account>,
     /// Texts one of which every match contains, in some letter case; empty when there are none.
     pub(crate) literals: Vec<Vec<u8>>,
 }
@@ -54,22 +56,12 @@ struct Separator {
     mark_at: usize,
 }
 
-/// Which of the groups that mean something a pattern has.
-#[derive(Debug)]
-struct Groups {
-    /// What tells which other lines a line belongs to.
-    id: bool,
-    user: bool,
-    time: bool,
-}
-
 /// A pattern without an address of its own: another line, the join, has it.
 #[derive(Debug)]
 pub(crate) struct JoinedRule {
-    regex: Regex,
+    message: Half,
     /// Index of the join within its filter.
     pub(crate) join: u16,
-    has_id: bool,
     /// As those of a [`TextRule`].
     pub(crate) literals: Vec<Vec<u8>>,
 }
@@ -83,32 +75,33 @@ impl JoinedRule {
         if !begins_with_anchor(&parsed) {
             return Err(PatternError::NotAnchored);
         }
-        let regex = compile(pattern)?;
-        let has_id = regex.capture_names().flatten().any(|name| name == "id");
-        Ok(JoinedRule { regex, join, has_id, literals: literals::required(&parsed, &Hir::empty()) })
+        let message = Half::new(pattern.to_owned(), &parsed, false)?;
+        Ok(JoinedRule { message, join, literals: literals::required(&parsed, &Hir::empty()) })
     }
 
     pub(crate) fn has_id(&self) -> bool {
-        self.has_id
+        self.message.has(Group::Id)
+    }
+
+    pub(crate) fn is_plain(&self) -> bool {
+        self.message.is_plain()
     }
 
     /// Whether the message matches, and what it calls its connection: `process`, unless the pattern has a group `id`.
     pub(crate) fn id<'t>(&self, message: &'t [u8], process: &'t [u8]) -> Option<&'t [u8]> {
-        let id = if self.has_id {
-            self.regex.captures(message)?.name("id")?.as_bytes()
-        } else {
-            self.regex.is_match(message).then_some(process)?
-        };
+        let spans = self.message.find(message)?;
+        let id = if self.has_id() { spans.get(Group::Id, message)? } else { process };
         (!id.is_empty()).then_some(id)
     }
 }
 
 /// Where a rule matched. What it captured is read on demand.
-pub(crate) struct Match<'r, 't> {
-    pub(crate) offender: Offender,
-    rule: &'r TextRule,
-    before: &'t [u8],
-    after: &'t [u8],
+pub(crate) struct Match<'t> {
+    pub(crate) offender: Whom<'t>,
+    /// Whether its pattern has a group `id`.
+    has_id: bool,
+    before: (&'t [u8], Spans),
+    after: (&'t [u8], Spans),
 }
 
 /// Why a pattern is refused.
@@ -225,15 +218,16 @@ impl TextRule {
                 separator,
             }));
         }
-        let compiled = (compile(&format!("{flags}(?:{before})$"))?, compile(&format!("{flags}^(?:{after})"))?);
-        let sides = [&compiled.0, &compiled.1];
-        let has_group = |name| sides.iter().any(|side| side.capture_names().flatten().any(|group| group == name));
+        let behind = format!("{flags}^(?:{after})");
+        let length = prefix.properties().clone();
         Ok(TextRule {
-            groups: Groups { id: has_group("id"), user: has_group("user"), time: has_group("time") },
             settles_user: account::settles(before, flags, false) || account::settles(after_group, flags, true),
-            account: Account::of(before, flags),
-            prefix: compiled.0,
-            suffix: (!matches!(suffix.kind(), HirKind::Empty)).then_some(compiled.1),
+            prefix: Half::new(format!("{flags}(?:{before})$"), &prefix, true)?,
+            lengths: length.minimum_len().unwrap_or(0)..=length.maximum_len().unwrap_or(usize::MAX),
+            suffix: match suffix.kind() {
+                HirKind::Empty => None,
+                _ => Some(Half::new(behind, &suffix, false)?),
+            },
             separator: Separator::new(&literal_end(&prefix)),
             port,
             last,
@@ -242,11 +236,20 @@ impl TextRule {
     }
 
     pub(crate) fn has_id(&self) -> bool {
-        self.groups.id
+        self.has(Group::Id)
     }
 
     pub(crate) fn names_user(&self) -> bool {
-        self.groups.user
+        self.has(Group::User)
+    }
+
+    fn has(&self, group: Group) -> bool {
+        self.prefix.has(group) || self.suffix.as_ref().is_some_and(|suffix| suffix.has(group))
+    }
+
+    /// Whether both sides of the address are matched by hand.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.prefix.is_plain() && self.suffix.as_ref().is_none_or(Half::is_plain)
     }
 
     /// Whether the group `user` is always the whole name that the program wrote, whatever an attacker writes.
@@ -262,35 +265,43 @@ impl TextRule {
     /// The offender that the message names. Where a forged address could stand before the true one, the last
     /// admissible place counts, otherwise the first; a host name there is admissible too, so that no text before it
     /// can take its place.
-    pub(crate) fn find<'r, 't>(&'r self, message: &'t [u8]) -> Option<Match<'r, 't>> {
+    pub(crate) fn find<'t>(&self, message: &'t [u8]) -> Option<Match<'t>> {
         let width = self.separator.text().len();
+        let possible = |place: &usize| self.lengths.contains(place);
         if width == 0 {
-            let mut places = (0..message.len()).filter(|place| may_begin(message, *place));
+            let end = message.len().min(self.lengths.end().saturating_add(1));
+            let places = (*self.lengths.start()..end).filter(|place| may_begin(message, *place));
             return if self.last {
                 places.rev().take(MOST_PLACES).find_map(|place| self.at(message, place))
             } else {
-                places.by_ref().take(MOST_PLACES).find_map(|place| self.at(message, place))
+                places.take(MOST_PLACES).find_map(|place| self.at(message, place))
             };
         }
         if self.last {
-            let places = self.separator.backwards(message);
-            return places.take(MOST_PLACES).find_map(|place| self.at(message, place + width));
+            let places = self.separator.backwards(message).map(|place| place + width).filter(possible);
+            return places.take(MOST_PLACES).find_map(|place| self.at(message, place));
         }
-        let places = self.separator.finder.find_iter(message);
-        places.take(MOST_PLACES).find_map(|place| self.at(message, place + width))
+        let places = self.separator.finder.find_iter(message).map(|place| place + width).filter(possible);
+        places.take(MOST_PLACES).find_map(|place| self.at(message, place))
     }
 
-    fn at<'r, 't>(&'r self, message: &'t [u8], place: usize) -> Option<Match<'r, 't>> {
+    fn at<'t>(&self, message: &'t [u8], place: usize) -> Option<Match<'t>> {
         let tuple = if self.separator.text().ends_with(b"{") { tuple_at(message, place) } else { None };
-        let fits = |found: &Found| {
-            let suffix = |regex: &Regex| message.get(found.end..).is_some_and(|after| regex.is_match(after));
-            self.suffix.as_ref().is_none_or(suffix)
+        let fits = |found: Found<'t>| {
+            let after = message.get(found.end..)?;
+            let spans = self.suffix.as_ref().map_or(Some(Spans::default()), |suffix| suffix.find(after))?;
+            Some((found.offender, (after, spans)))
         };
-        let usual = tuple.or_else(|| offender_at(message, place)).filter(fits);
-        let with_port = || address_before_port(message, place, self.port?).filter(fits);
-        let Found { offender, end } = usual.or_else(with_port)?;
-        let (before, after) = (message.get(..place)?, message.get(end..)?);
-        self.prefix.is_match(before).then_some(Match { offender, rule: self, before, after })
+        let usual = tuple.or_else(|| offender_at(message, place));
+        if usual.is_none() && self.port.is_none() {
+            return None;
+        }
+        // What stands before the address is the first to tell that a line is another program's.
+        let before = message.get(..place)?;
+        let spans = self.prefix.find(before)?;
+        let with_port = || address_before_port(message, place, self.port?).and_then(fits);
+        let (offender, after) = usual.and_then(fits).or_else(with_port)?;
+        Some(Match { offender, has_id: self.has_id(), before: (before, spans), after })
     }
 }
 
@@ -321,38 +332,32 @@ impl Separator {
     }
 }
 
-impl Match<'_, '_> {
+impl<'t> Match<'t> {
     /// The account that the group `user` holds, as it is kept.
     pub(crate) fn user(&self) -> Option<Box<str>> {
-        if !self.rule.groups.user {
-            return None;
-        }
-        let quick = self.rule.account.as_ref().and_then(|account| account.name_in(self.before));
-        quick.or_else(|| self.group("user")).and_then(shortened)
+        self.group(Group::User).and_then(shortened)
     }
 
     /// The stamp that the group `time` holds, for logs whose lines do not begin with theirs.
     pub(crate) fn stamp(&self) -> Option<Stamp> {
-        let text = if self.rule.groups.time { self.group("time")? } else { return None };
-        timestamp::leading(text).map(|(stamp, _)| stamp)
+        timestamp::leading(self.group(Group::Time)?).map(|(stamp, _)| stamp)
     }
 
     /// What the line calls its connection: `process`, unless the pattern has a group `id`.
-    pub(crate) fn id<'s>(&'s self, process: &'s [u8]) -> Option<&'s [u8]> {
-        let id = if self.rule.groups.id { self.group("id")? } else { process };
+    pub(crate) fn id(&self, process: &'t [u8]) -> Option<&'t [u8]> {
+        let id = if self.has_id { self.group(Group::Id)? } else { process };
         (!id.is_empty()).then_some(id)
     }
 
-    fn group(&self, name: &str) -> Option<&[u8]> {
-        let before = self.rule.prefix.captures(self.before).and_then(|groups| groups.name(name));
-        let after = || self.rule.suffix.as_ref()?.captures(self.after)?.name(name);
-        before.or_else(after).map(|group| group.as_bytes())
+    fn group(&self, group: Group) -> Option<&'t [u8]> {
+        let in_side = |(text, spans): &(&'t [u8], Spans)| spans.get(group, text);
+        in_side(&self.before).or_else(|| in_side(&self.after))
     }
 }
 
 /// Whom a pattern would find in a message; `None` when it is refused or finds nobody.
 pub(crate) fn would_find(pattern: &str, message: &[u8]) -> Option<Offender> {
-    Some(TextRule::new(pattern).ok()?.find(message)?.offender)
+    Some(TextRule::new(pattern).ok()?.find(message)?.offender.into())
 }
 
 /// Whether the pattern takes the last address that fits, so that all depends on who writes the end of the line.
@@ -443,8 +448,8 @@ mod tests {
     fn offender(pattern: &str, message: &str) -> Option<String> {
         let rule = TextRule::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         rule.find(message.as_bytes()).map(|found| match found.offender {
-            Offender::Address(address) => address.to_string(),
-            Offender::Name(name) => name,
+            Whom::Address(address) => address.to_string(),
+            Whom::Name(name) => name.to_owned(),
         })
     }
 
@@ -546,25 +551,6 @@ mod tests {
         let found = rule.find(message.as_bytes()).unwrap();
         assert_eq!(found.user().unwrap().len(), 64);
         assert!(found.stamp().is_some());
-    }
-
-    #[test]
-    fn the_short_way_to_the_user_is_the_same_as_the_long_one() {
-        for (pattern, message) in [
-            (
-                "^Failed for (?:invalid user )?(?<user>.*) from <ADDR>$",
-                "Failed for invalid user a from b from 192.0.2.1",
-            ),
-            ("^Failed for (?:invalid user )?(?<user>\\S*) from <ADDR>$", "Failed for invalid from 192.0.2.1"),
-            ("^Failed for (?:a )?(?<user>[ab ]+) from <ADDR>$", "Failed for a a from 192.0.2.1"),
-            ("^Failed for (?:a )?(?<user>a.) from <ADDR>$", "Failed for a  from 192.0.2.1"),
-            ("(?i)^FAILED for (?<user>[A-Z]+) FROM <ADDR>$", "failed for bob from 192.0.2.1"),
-        ] {
-            let rule = TextRule::new(pattern).unwrap();
-            let found = rule.find(message.as_bytes()).unwrap();
-            assert!(rule.account.is_some(), "{pattern}");
-            assert_eq!(found.user(), found.group("user").and_then(shortened), "{pattern}");
-        }
     }
 
     proptest::proptest! {

@@ -1,11 +1,32 @@
-//! The names of programs. In: a name as a filter has it, `*` in it for any text. Out: whether a program has that name.
+//! The names of programs. In: names as a filter has them, `*` in them for any text. Out: whether a program has one of
+//! these names.
 
-/// Whether a program, as the syslog header names it, is the one that a filter means. A program that writes its path
-/// before its name means its name.
-pub(super) fn is(wanted: &str, program: &[u8]) -> bool {
-    fits(wanted, program)
-        || program.starts_with(b"/")
-            && program.rsplit(|byte| *byte == b'/').next().is_some_and(|name| fits(wanted, name))
+/// The programs that a filter means.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    whole: Vec<Box<[u8]>>,
+    open: Vec<Box<str>>,
+}
+
+impl Names {
+    pub(super) fn new(wanted: &[String]) -> Names {
+        let (open, whole): (Vec<_>, Vec<_>) = wanted.iter().partition(|name| is_open(name));
+        let open = open.into_iter().map(|name| name.as_str().into()).collect();
+        Names { whole: whole.into_iter().map(|name| name.as_bytes().into()).collect(), open }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.open.is_empty()
+    }
+
+    /// Whether a program, as the syslog header names it, is one of them. A program that writes its path before its
+    /// name means its name.
+    pub(super) fn have(&self, program: &[u8]) -> bool {
+        let is = |program: &[u8]| {
+            self.whole.iter().any(|name| &**name == program) || self.open.iter().any(|name| fits(name, program))
+        };
+        is(program) || program.starts_with(b"/") && program.rsplit(|byte| *byte == b'/').next().is_some_and(is)
+    }
 }
 
 /// Whether a name means more than one program.
@@ -36,6 +57,7 @@ mod tests {
 
     #[test]
     fn a_star_in_a_name_stands_for_any_text() {
+        let is = |wanted: &str, program: &[u8]| Names::new(&[wanted.to_owned()]).have(program);
         for (wanted, program) in [
             ("sshd", "sshd"),
             ("sshd", "/usr/sbin/sshd"),

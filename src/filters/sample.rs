@@ -154,3 +154,6 @@ fn shown(offender: &Offender) -> String {
         Offender::Name(name) => format!("the host name {name}"),
     }
 }
+
+#[cfg(test)]
+mod injection;

@@ -49,10 +49,12 @@ impl Stamp {
     }
 }
 
-/// Turns the stamps of a block into times. What the calendar said of the last second is kept: many lines share it.
+/// Turns the stamps of a block into times. What the calendar said of the last minute is kept: most lines are of the same
+/// one, and no zone has changed within a minute since 1972.
 pub(super) struct Times<'c> {
     clock: &'c Clock,
-    last: Option<(Civil, Option<Timestamp>)>,
+    /// A minute of the calendar, and when it begins.
+    last: Option<(Civil, Timestamp)>,
 }
 
 impl<'c> Times<'c> {
@@ -71,17 +73,21 @@ impl<'c> Times<'c> {
     }
 
     fn civil(&mut self, civil: Civil) -> Option<Timestamp> {
-        // Without a year, the part of the second may decide which one is meant.
-        let (second, micros) = match civil.year {
-            Some(_) => (Civil { micros: 0, ..civil }, civil.micros),
-            None => (civil, 0),
+        let minute = Civil { second: 0, micros: 0, ..civil };
+        let start = match self.last {
+            Some((last, start)) if last == minute => start,
+            _ => {
+                let start = minute.resolve(self.clock)?;
+                // Without a year, the second may decide which one is meant.
+                if civil.year.is_none() && start.as_micros() > self.clock.now.as_micros() {
+                    return civil.resolve(self.clock);
+                }
+                self.last = Some((minute, start));
+                start
+            }
         };
-        let time = match self.last {
-            Some((last, time)) if last == second => time,
-            _ => second.resolve(self.clock),
-        };
-        self.last = Some((second, time));
-        time.map(|time| Timestamp::from_micros(time.as_micros().saturating_add(micros.into())))
+        let second = i64::from(civil.second.min(59));
+        Some(Timestamp::from_micros(start.as_micros() + second * 1_000_000 + i64::from(civil.micros)))
     }
 }
 
@@ -128,16 +134,70 @@ pub(crate) fn leading(text: &[u8]) -> Option<(Stamp, usize)> {
 }
 
 fn leading_bare(text: &[u8]) -> Option<(Stamp, usize)> {
+    if let Some(stamp) = traditional(text) {
+        return Some((stamp, TRADITIONAL));
+    }
     let first = text.first()?;
     match first {
         b'0'..=b'9' => LAYOUTS.iter().find_map(|layout| attempt(text, *layout)),
         b'@' => attempt(text, tai64n),
         b'd' if text.starts_with(b"date=") => attempt(text, date_and_time_fields),
-        first if first.is_ascii_alphabetic() => {
+        first if first.is_ascii_alphabetic() && may_name_time(text) => {
             NAMES_FIRST.iter().find_map(|layout| attempt(text, *layout)).or_else(|| field(text))
         }
         _ => None,
     }
+}
+
+/// Length of a stamp as most syslog daemons write it.
+const TRADITIONAL: usize = 15;
+
+/// `Nov 21 01:30:00` before the name of a host: the short way to what [`month_first`] reads. What may be more of the
+/// stamp, such as a year or a zone, begins otherwise than that name.
+fn traditional(text: &[u8]) -> Option<Stamp> {
+    let (stamp, [b' ', b'a'..=b'z', ..]) = text.split_first_chunk::<TRADITIONAL>()? else { return None };
+    let [m, o, n, b' ', tens, ones, b' ', h1, h2, b':', m1, m2, b':', s1, s2] = *stamp else { return None };
+    let two = |tens: u8, ones: u8| {
+        let both = tens.is_ascii_digit() && ones.is_ascii_digit();
+        both.then(|| (tens - b'0') * 10 + (ones - b'0'))
+    };
+    let month = month_of([m, o, n])?;
+    let day = two(if tens == b' ' { b'0' } else { tens }, ones)?;
+    let (hour, minute, second) = (two(h1, h2)?, two(m1, m2)?, two(s1, s2)?);
+    let sound = hour < 24 && minute < 60 && second <= 60;
+    sound.then_some(Stamp::Civil(Civil { month, day, hour, minute, second, ..Civil::default() }))
+}
+
+/// The number of a month by the first three letters of its name.
+fn month_of(name: [u8; 3]) -> Option<u8> {
+    Some(match &name.map(|letter| letter.to_ascii_lowercase()) {
+        b"jan" => 1,
+        b"feb" => 2,
+        b"mar" => 3,
+        b"apr" => 4,
+        b"may" => 5,
+        b"jun" => 6,
+        b"jul" => 7,
+        b"aug" => 8,
+        b"sep" => 9,
+        b"oct" => 10,
+        b"nov" => 11,
+        b"dec" => 12,
+        _ => return None,
+    })
+}
+
+/// Whether these are the first three letters of a day of the week.
+fn is_weekday(name: [u8; 3]) -> bool {
+    const DAYS: [&[u8; 3]; 7] = [b"mon", b"tue", b"wed", b"thu", b"fri", b"sat", b"sun"];
+    DAYS.contains(&&name.map(|letter| letter.to_ascii_lowercase()))
+}
+
+/// Whether a text that begins as words do may begin with a stamp: most messages are none.
+fn may_name_time(text: &[u8]) -> bool {
+    let is_word = text.get(1).is_some_and(u8::is_ascii_lowercase);
+    let named = |name: &[u8; 3]| month_of(*name).is_some() || is_weekday(*name);
+    !is_word || text.first_chunk().is_some_and(named) || FIELDS.iter().any(|name| text.starts_with(name))
 }
 
 /// Layouts that begin with letters.
@@ -491,31 +551,14 @@ impl Reader<'_> {
     }
 
     fn month(&mut self) -> Option<u8> {
-        let name = self.text.get(self.at..self.at + 3)?;
-        let month = match &[name[0], name[1], name[2]].map(|letter| letter.to_ascii_lowercase()) {
-            b"jan" => 1,
-            b"feb" => 2,
-            b"mar" => 3,
-            b"apr" => 4,
-            b"may" => 5,
-            b"jun" => 6,
-            b"jul" => 7,
-            b"aug" => 8,
-            b"sep" => 9,
-            b"oct" => 10,
-            b"nov" => 11,
-            b"dec" => 12,
-            _ => return None,
-        };
+        let month = month_of(*self.text.get(self.at..)?.first_chunk()?)?;
         self.at += 3;
         Some(month)
     }
 
     /// `Sat `, `Sat, `.
     fn weekday(&mut self) -> Option<()> {
-        const DAYS: [&[u8; 3]; 7] = [b"mon", b"tue", b"wed", b"thu", b"fri", b"sat", b"sun"];
-        let name = self.text.get(self.at..self.at + 3)?;
-        DAYS.iter().any(|day| name.eq_ignore_ascii_case(*day)).then_some(())?;
+        is_weekday(*self.text.get(self.at..)?.first_chunk()?).then_some(())?;
         self.at += 3;
         self.byte(b',');
         self.blanks()

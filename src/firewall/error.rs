@@ -47,9 +47,20 @@ pub(crate) enum FirewallError {
     ForeignTable {
         table: String,
     },
+    /// Entries that were to be set have no room.
+    Full {
+        ceiling: usize,
+    },
+    /// The kernel's sets cannot limit.
+    NoLimits,
     WholeInternet {
         prefix: IpNet,
     },
+    /// What the enforcer said.
+    Enforcer {
+        said: String,
+    },
+    EnforcerGone,
     NothingWorks {
         iptables: Box<FirewallError>,
         nftables: Box<FirewallError>,
@@ -98,8 +109,23 @@ impl fmt::Display for FirewallError {
             FirewallError::ForeignTable { table } => {
                 write!(f, "the table inet {table} is somebody else's; give firewall.chain a name that is ours alone")
             }
+            FirewallError::Full { ceiling } => {
+                write!(
+                    f,
+                    "more is banned than the {ceiling} plain rules that firewall.ceiling allows; the bans that end last \
+                     are not in force: install ipset or nftables, or raise firewall.ceiling"
+                )
+            }
+            FirewallError::NoLimits => f.write_str(
+                "this kernel's nf_tables cannot limit sources, which takes Linux 5.11; write stage = [\"drop\"] for all jails, \
+                 or use backend = \"iptables\"",
+            ),
             FirewallError::WholeInternet { prefix } => {
                 write!(f, "{prefix} is the whole internet and is never banned; name a longer prefix")
+            }
+            FirewallError::Enforcer { said } => f.write_str(said),
+            FirewallError::EnforcerGone => {
+                f.write_str("the enforcer process is gone; the kernel keeps what it has until the daemon starts again")
             }
             FirewallError::NothingWorks { iptables, nftables } => {
                 write!(f, "no backend works: with iptables, {iptables}; with nftables, {nftables}")

@@ -14,7 +14,9 @@ use ipnet::IpNet;
 
 use super::handshakes::{AF_INET, AF_INET6, CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_TUPLE_IP, CTA_TUPLE_ORIG, GET};
 use super::netlink::{Messages, NLA_F_NESTED, NetlinkError, Socket, attribute};
-use crate::ledger::{Port, Protocol, Scope};
+use super::{Backend, FirewallError, Inspection};
+use crate::ledger::{Change, Entry, Port, Protocol, Scope};
+use crate::time::Timestamp;
 
 /// `NFNL_SUBSYS_CTNETLINK` and `IPCTNL_MSG_CT_DELETE`.
 const DELETE: u16 = 0x0102;
@@ -41,20 +43,96 @@ const CHUNK: usize = 256;
 const REST: Duration = Duration::from_millis(250);
 const SHARE: u32 = 9;
 
+/// A change with more bans is a list that is loaded, not an attack: it ends no flows.
+const LIVE: usize = 256;
+
+/// The same backend, but what its bans have open is ended too. Without the thread for that, packets are dropped all the
+/// same.
+pub(super) fn ending(backend: Box<dyn Backend>) -> Box<dyn Backend> {
+    match Flows::spawn() {
+        Ok(flows) => Box::new(Ending { backend, flows }),
+        Err(_) => backend,
+    }
+}
+
+struct Ending {
+    backend: Box<dyn Backend>,
+    flows: Flows,
+}
+
+impl Backend for Ending {
+    fn name(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    fn sync(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), FirewallError> {
+        self.backend.sync(entries, now)
+    }
+
+    fn apply(&mut self, changes: &[Change], now: Timestamp) -> Result<(), FirewallError> {
+        let done = self.backend.apply(changes, now);
+        // Where there was no room for all, some of them are banned all the same.
+        if !matches!(done, Ok(()) | Err(FirewallError::Full { .. })) {
+            return done;
+        }
+        let set = |change: &Change| match change {
+            Change::Set(entry) => Some((entry.prefix, entry.scope.clone())),
+            Change::Clear { .. } => None,
+        };
+        if changes.len() <= LIVE {
+            changes.iter().filter_map(set).for_each(|(prefix, scope)| self.flows.end(prefix, &scope));
+        }
+        done
+    }
+
+    fn glance(&mut self) -> Option<bool> {
+        self.backend.glance()
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.backend.shortage()
+    }
+
+    fn inspect(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {
+        self.backend.inspect(now)
+    }
+
+    fn installed(&mut self, now: Timestamp) -> usize {
+        self.backend.installed(now)
+    }
+
+    fn held(&mut self, now: Timestamp) -> Result<Vec<Entry>, FirewallError> {
+        self.backend.held(now)
+    }
+
+    fn rearm(&mut self, now: Timestamp) -> Result<(), FirewallError> {
+        self.backend.rearm(now)
+    }
+
+    fn remove(&mut self) -> Result<(), FirewallError> {
+        self.backend.remove()
+    }
+}
+
 /// The thread that ends flows. It ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Flows(SyncSender<(IpNet, Scope)>);
+struct Flows(SyncSender<(IpNet, Scope)>);
 
 impl Flows {
     /// In the network namespace of the caller.
-    pub(super) fn spawn() -> io::Result<Flows> {
+    fn spawn() -> io::Result<Flows> {
         let (sender, bans) = sync_channel(WAITING);
         thread::Builder::new().name("flows".to_owned()).spawn(move || run(&bans))?;
         Ok(Flows(sender))
     }
 
     /// Sooner or later. Never waits.
-    pub(super) fn end(&self, prefix: IpNet, scope: &Scope) {
+    ///
+    /// An entry does not tell by which interface its packets come: those of another one must not lose theirs.
+    fn end(&self, prefix: IpNet, scope: &Scope) {
+        if scope.interface.is_some() || scope.limit.is_some() {
+            return;
+        }
         // When so many wait already, their packets are dropped all the same.
         let _full = self.0.try_send((prefix, scope.clone()));
     }
@@ -79,7 +157,7 @@ fn tracks_anything() -> bool {
 
 /// The bans whose flows end, found by address.
 #[derive(Debug, Default)]
-struct Banned {
+pub(super) struct Banned {
     lengths: Vec<u8>,
     scopes: HashMap<IpNet, Vec<Scope>>,
 }
@@ -102,7 +180,7 @@ impl Banned {
     fn holds(&self, source: IpAddr, port: Option<Port>) -> bool {
         let of_length = |length: &u8| self.scopes.get(&IpNet::new(source, *length).ok()?.trunc());
         let mut scopes = self.lengths.iter().filter_map(of_length).flatten();
-        scopes.any(|scope| scope.0.is_empty() || port.is_some_and(|port| scope.0.contains(&port)))
+        scopes.any(|scope| scope.ports.is_empty() || port.is_some_and(|port| scope.ports.contains(&port)))
     }
 }
 
@@ -142,7 +220,7 @@ fn delete(messages: &mut Messages, family: u8, entry: &[u8]) {
 }
 
 /// Whether the flow was opened by one of these sources, to what it is banned from.
-fn is_of(entry: &[u8], banned: &Banned) -> bool {
+pub(super) fn is_of(entry: &[u8], banned: &Banned) -> bool {
     let nested = |path: &[u16]| path.iter().try_fold(entry, |bytes, kind| attribute(bytes, *kind));
     let v4 = nested(&[CTA_TUPLE_ORIG, CTA_TUPLE_IP, CTA_IP_V4_SRC]);
     let v6 = nested(&[CTA_TUPLE_ORIG, CTA_TUPLE_IP, CTA_IP_V6_SRC]);
@@ -168,7 +246,7 @@ mod tests {
     #[test]
     fn a_flow_is_ended_by_a_ban_of_its_source_from_its_port() {
         let port = |number| Some(Port { protocol: Protocol::Tcp, number });
-        let web = super::super::scope::of(port(80).into_iter().collect());
+        let web = Scope::of_ports(port(80).into_iter().collect());
         let prefixes = [("192.0.2.0/24", Scope::default()), ("2001:db8::9/128", web)];
         let banned: Banned = prefixes.map(|(prefix, scope)| (prefix.parse().unwrap(), scope)).into_iter().collect();
         let holds = |address: &str, port| banned.holds(address.parse().unwrap(), port);

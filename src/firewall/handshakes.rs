@@ -56,9 +56,14 @@ pub(crate) enum Report {
 pub(crate) struct Handshakes(SyncSender<IpAddr>);
 
 impl Handshakes {
-    pub(crate) fn spawn(reports: mpsc::Sender<Report>) -> io::Result<Handshakes> {
+    /// `has_shaken` asks the kernel, or says why it cannot be asked.
+    pub(crate) fn spawn(
+        has_shaken: impl Fn(IpAddr) -> Result<bool, String> + Send + 'static,
+        reports: mpsc::Sender<Report>,
+    ) -> io::Result<Handshakes> {
         let (sender, questions) = sync_channel(WAITING);
-        thread::Builder::new().name("handshakes".to_owned()).spawn(move || run(&questions, &reports))?;
+        let run = move || run(&questions, &reports, has_shaken);
+        thread::Builder::new().name("handshakes".to_owned()).spawn(run)?;
         Ok(Handshakes(sender))
     }
 
@@ -69,15 +74,19 @@ impl Handshakes {
     }
 }
 
-fn run(questions: &Receiver<IpAddr>, reports: &mpsc::Sender<Report>) {
+fn run(
+    questions: &Receiver<IpAddr>,
+    reports: &mpsc::Sender<Report>,
+    has_shaken: impl Fn(IpAddr) -> Result<bool, String>,
+) {
     let mut failing = false;
     while let Ok(address) = questions.recv() {
-        let answer = Socket::open().and_then(|mut socket| seen(&mut socket, address));
+        let answer = has_shaken(address);
         let recovered = std::mem::replace(&mut failing, answer.is_err()) && !failing;
         let report = match answer {
             Ok(false) => None,
             Ok(true) => Some(Report::Seen(address)),
-            Err(why) => Some(Report::Trouble(in_words(why))),
+            Err(why) => Some(Report::Trouble(why)),
         };
         let told = recovered.then_some(Report::Recovered).into_iter().chain(report);
         if told.into_iter().any(|report| reports.blocking_send(report).is_err()) {
@@ -85,6 +94,11 @@ fn run(questions: &Receiver<IpAddr>, reports: &mpsc::Sender<Report>) {
         }
         thread::sleep(PAUSE);
     }
+}
+
+/// Asks about one address.
+pub(crate) fn has_shaken(address: IpAddr) -> Result<bool, String> {
+    Socket::open().and_then(|mut socket| seen(&mut socket, address)).map_err(in_words)
 }
 
 fn in_words(why: NetlinkError) -> String {
@@ -125,7 +139,7 @@ pub(super) fn seen(socket: &mut Socket, address: IpAddr) -> Result<bool, Netlink
     Ok(found)
 }
 
-fn is_handshake(entry: &[u8], kind: u16, source: &[u8]) -> bool {
+pub(super) fn is_handshake(entry: &[u8], kind: u16, source: &[u8]) -> bool {
     let nested = |path: &[u16]| path.iter().try_fold(entry, |bytes, kind| attribute(bytes, *kind));
     let status = nested(&[CTA_STATUS]).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
     nested(&[CTA_TUPLE_ORIG, CTA_TUPLE_IP, kind]) == Some(source)

@@ -314,6 +314,16 @@ impl Ipset {
     }
 }
 
+/// How many messages make bans of these; for the benches.
+#[cfg(feature = "bench")]
+pub(crate) fn messages_of(prefixes: &[IpNet]) -> usize {
+    let mut messages = Messages::default();
+    for prefix in prefixes {
+        write_step(&mut messages, &Step::Add { set: "banward-4", prefix: *prefix, timeout: 600, fresh: true });
+    }
+    messages.len()
+}
+
 fn begin(messages: &mut Messages, command: u16, flags: u16, family: Family) {
     messages.begin(command, flags, family.number(), 0);
     messages.attribute(ATTR_PROTOCOL, &[PROTOCOL]);
@@ -333,7 +343,7 @@ fn write_step(messages: &mut Messages, step: &Step<'_>) {
 
 /// An element always carries its timeout when added: without one an element that is there would become one for ever.
 /// Without a count, one that is there keeps its own.
-fn element(messages: &mut Messages, prefix: &IpNet, timeout: Option<u32>, count: Option<&Count>) {
+pub(super) fn element(messages: &mut Messages, prefix: &IpNet, timeout: Option<u32>, count: Option<&Count>) {
     messages.open(ATTR_DATA);
     messages.open(DATA_IP);
     match prefix.network() {
@@ -353,7 +363,7 @@ fn element(messages: &mut Messages, prefix: &IpNet, timeout: Option<u32>, count:
     messages.close();
 }
 
-fn read_element(data: &[u8]) -> Option<Element> {
+pub(super) fn read_element(data: &[u8]) -> Option<Element> {
     let (kind, octets) = netlink::attributes(netlink::attribute(data, DATA_IP)?).next()?;
     let address: IpAddr = match kind {
         IP_V4 => Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?).into(),

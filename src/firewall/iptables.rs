@@ -17,6 +17,15 @@ use crate::time::{Timestamp, Until};
 /// Entries that the kernel cannot hold to their end are renewed this often, well before it would forget them.
 const REARM_EVERY: Duration = Duration::from_secs(7 * 86_400);
 
+/// Our rules are made anew when somebody changed rules meanwhile, so many times.
+const TRIES: usize = 5;
+
+/// More changes at once are a list that is loaded: they travel together rather than each in a message of its own.
+const ONE_BY_ONE: usize = 256;
+
+/// A set, an element of it, and how long that stays and whether it is new; `None` where it goes.
+type Addition = (String, IpNet, Option<(u32, bool)>);
+
 /// The programs of one flavour of iptables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tools {
@@ -108,22 +117,33 @@ impl Iptables {
         self.generations.as_mut().map(nft::generation).transpose()
     }
 
-    /// Makes our rules right for the scopes that there are, and remembers how they look.
+    /// Makes our rules right for the scopes that there are, and remembers how they look. Others, such as Docker when it
+    /// starts, may be putting theirs before ours at this moment.
     fn make_rules(&mut self) -> Result<(), FirewallError> {
         let scopes: Vec<Scope> = self.scopes.keys().cloned().collect();
+        let mut more = 1..TRIES;
+        loop {
+            match self.try_rules(&scopes) {
+                Err(FirewallError::Unexpected { .. }) if more.next().is_some() => (),
+                result => return result,
+            }
+        }
+    }
+
+    fn try_rules(&mut self, scopes: &[Scope]) -> Result<(), FirewallError> {
         for family in self.families.clone() {
-            let script = self.plan.script(&self.view(family)?, family, &scopes);
+            let script = self.plan.script(&self.view(family)?, family, scopes);
             self.restore(family, &script)?;
         }
         self.generation = self.generation()?;
         for family in self.families.clone() {
             let view = self.view(family)?;
-            if view.ours.len() != self.plan.size(family, &scopes) {
+            if view.ours.len() != self.plan.size(family, scopes) {
                 return Err(FirewallError::Unexpected {
                     found: format!("the chain {} is not as made", self.plan.chain()),
                 });
             }
-            if let Some(found) = self.plan.damage(&view, &view.ours) {
+            if let Some(found) = self.plan.damage(&view, &view.ours, scopes) {
                 return Err(FirewallError::Unexpected { found });
             }
             self.good[family.index()] = view.ours;
@@ -170,19 +190,30 @@ impl Iptables {
         if new { self.make_rules() } else { Ok(()) }
     }
 
-    /// Whether our rules stand; the tools run only when `nf_tables` changed, or with iptables-legacy.
-    fn inspect_rules(&mut self) -> Result<Inspection, FirewallError> {
+    /// Adds many elements in few messages. The kernel stops at the first that it refuses, and says so.
+    fn load(&mut self, steps: &[Addition]) -> Result<(), FirewallError> {
+        let mut lists: BTreeMap<&str, Vec<(IpNet, u32)>> = BTreeMap::new();
+        for (set, prefix, timeout) in steps {
+            let timeout = timeout.map_or(0, |(seconds, _)| seconds);
+            lists.entry(set).or_default().push((*prefix, timeout));
+        }
+        lists.into_iter().try_for_each(|(set, elements)| self.ipset.fill(set, &elements, &HashMap::new()))
+    }
+
+    /// What is wrong with our rules, if anything; the tools run only when `nf_tables` changed, or with iptables-legacy.
+    fn damage(&mut self) -> Result<Option<String>, FirewallError> {
         let generation = self.generation()?;
         if generation.is_some() && generation == self.generation {
-            return Ok(Inspection::Intact);
+            return Ok(None);
         }
+        let scopes: Vec<Scope> = self.scopes.keys().cloned().collect();
         for family in &self.families {
-            if let Some(found) = self.plan.damage(&self.view(*family)?, &self.good[family.index()]) {
-                return Ok(Inspection::Damaged(found));
+            if let Some(found) = self.plan.damage(&self.view(*family)?, &self.good[family.index()], &scopes) {
+                return Ok(Some(found));
             }
         }
         self.generation = generation;
-        Ok(Inspection::Intact)
+        Ok(None)
     }
 
     fn inspect_sets(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {
@@ -250,7 +281,7 @@ impl Backend for Iptables {
 
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Result<(), FirewallError> {
         self.add_scopes(changes)?;
-        let mut steps = Vec::with_capacity(changes.len());
+        let mut steps: Vec<Addition> = Vec::with_capacity(changes.len());
         for change in changes {
             let (prefix, scope, until) = match change {
                 Change::Set(entry) => (entry.prefix, &entry.scope, Some(entry.until)),
@@ -268,6 +299,9 @@ impl Backend for Iptables {
                 steps.push((set.clone(), prefix, None));
             }
         }
+        if steps.len() > ONE_BY_ONE && steps.iter().all(|(_, _, timeout)| timeout.is_some()) {
+            return self.load(&steps);
+        }
         let steps: Vec<Step<'_>> = steps
             .iter()
             .map(|(set, prefix, timeout)| match timeout {
@@ -278,10 +312,17 @@ impl Backend for Iptables {
         self.ipset.change(&steps)
     }
 
+    fn glance(&mut self) -> Option<bool> {
+        // An error is for the next look to tell.
+        self.generation().ok().flatten().map(|generation| Some(generation) != self.generation)
+    }
+
+    /// Rules are mended at once: others flush them and leave the sets, which may be large, alone.
     fn inspect(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {
-        match self.inspect_rules()? {
-            Inspection::Intact => self.inspect_sets(now),
-            damaged @ Inspection::Damaged(_) => Ok(damaged),
+        let damage = self.damage()?;
+        match (self.inspect_sets(now)?, damage) {
+            (Inspection::Intact, Some(found)) => self.make_rules().map(|()| Inspection::Mended(found)),
+            (sets, _) => Ok(sets),
         }
     }
 
@@ -377,7 +418,7 @@ fn timeout(until: Until, now: Timestamp) -> u32 {
 }
 
 /// IPv4, and IPv6 unless the kernel was told to do without.
-fn families() -> Vec<Family> {
+pub(super) fn families() -> Vec<Family> {
     let ipv6 = std::path::Path::new("/proc/thread-self/net/if_inet6").exists();
     if ipv6 { Family::BOTH.to_vec() } else { vec![Family::V4] }
 }

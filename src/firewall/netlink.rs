@@ -113,6 +113,13 @@ impl Messages {
         }
     }
 
+    /// As they would be sent.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        self.finish();
+        self.bytes
+    }
+
     fn pad(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
@@ -166,6 +173,12 @@ fn split(mut datagram: &[u8]) -> impl Iterator<Item = Incoming<'_>> {
 
 fn number_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+/// What messages of a datagram hold behind the header of netfilter (see `hostile.rs`).
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn payloads(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    split(datagram).filter_map(|message| message.payload.get(4..))
 }
 
 /// The attributes of a message or of a nested attribute: kind without flags, and value.

@@ -32,6 +32,8 @@ const ELEMENT_KEY: u16 = 1;
 const ELEMENT_TIMEOUT: u16 = 4;
 const ELEMENT_EXPIRATION: u16 = 5;
 const ELEMENT_EXPRESSION: u16 = 7;
+/// Of a set whose elements have several.
+const ELEMENT_EXPRESSIONS: u16 = 11;
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
 const COUNTER_BYTES: u16 = 1;
@@ -187,7 +189,7 @@ fn each_element(socket: &mut Socket, table: &str, set: &str, mut each: impl FnMu
     }
 }
 
-fn read_element(element: &[u8]) -> Option<Element> {
+pub(super) fn read_element(element: &[u8]) -> Option<Element> {
     let value = netlink::attribute(netlink::attribute(element, ELEMENT_KEY)?, DATA_VALUE)?;
     let address: IpAddr = match value.len() {
         4 => Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into(),
@@ -201,7 +203,12 @@ fn read_element(element: &[u8]) -> Option<Element> {
 }
 
 fn read_count(element: &[u8]) -> Option<Count> {
-    let expression = netlink::attribute(element, ELEMENT_EXPRESSION)?;
+    let several = netlink::attribute(element, ELEMENT_EXPRESSIONS).unwrap_or_default();
+    let expressions = netlink::attributes(several).map(|(_, expression)| expression);
+    netlink::attribute(element, ELEMENT_EXPRESSION).into_iter().chain(expressions).find_map(counter)
+}
+
+fn counter(expression: &[u8]) -> Option<Count> {
     if netlink::text(netlink::attribute(expression, EXPRESSION_NAME)?) != "counter" {
         return None;
     }

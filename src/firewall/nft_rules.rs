@@ -6,20 +6,16 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::{Settings, Target, scope};
+use super::{Settings, Target, Usual, scope};
 use crate::ledger::{Protocol, Scope};
 
-/// Scopes of more ports than this do not fit the 255 characters of a set's name.
+/// Longer names of scopes do not fit the 255 characters of a set's name.
+const LONGEST_SPELLED: usize = 240;
+/// Scopes of more ports are not spelled either.
 const SPELLED_PORTS: usize = 30;
 
 /// Chains by which our table is known; the others have the names of their hooks.
 pub(super) const OUR_CHAINS: [&str; 3] = ["sources", "destinations", "refuse"];
-/// What REJECT sends passes the output hook like any packet to a banned address, and must get out.
-const ANSWERS: [&str; 3] = [
-    "tcp flags & rst == rst",
-    "icmp type destination-unreachable icmp code port-unreachable",
-    "icmpv6 type destination-unreachable icmpv6 code port-unreachable",
-];
 const HOOKS: [&str; 3] = ["input", "forward", "output"];
 
 /// What makes our table, apart from the sets.
@@ -28,8 +24,7 @@ pub(super) struct Layout {
     pub(super) table: String,
     input: bool,
     forward: bool,
-    egress: bool,
-    target: Target,
+    usual: Usual,
     pub(super) sets: Sets,
 }
 
@@ -55,8 +50,9 @@ impl Key {
 
     /// The name tells also whether the set counts: one cannot be made into the other.
     fn name(&self, sets: Sets) -> String {
-        let spelled = self.scope.0.len() <= SPELLED_PORTS;
-        let scope = if spelled { scope::long_name(&self.scope) } else { scope::short_name(&self.scope) };
+        let long = scope::long_name(&self.scope);
+        let spelled = self.scope.ports.len() <= SPELLED_PORTS && long.len() <= LONGEST_SPELLED;
+        let scope = if spelled { long } else { scope::short_name(&self.scope) };
         let kind = if sets == Sets::Counting { 'c' } else { 'v' };
         format!("{kind}{}_{}_{scope}", if self.ipv4 { 4 } else { 6 }, self.length)
     }
@@ -82,6 +78,12 @@ impl Key {
             let known = matches!(kind, "c4" | "c6" | "v4" | "v6");
             (known && (of == scope::long_name(scope) || of == scope::short_name(scope))).then_some((scope, length))
         })
+    }
+
+    /// Whether an element can be made anew with what it has counted: one that is limited too has state that only the
+    /// kernel can make.
+    pub(super) fn keeps_count(&self) -> bool {
+        self.scope.limit.is_none()
     }
 
     fn kind(&self) -> &'static str {
@@ -112,8 +114,7 @@ impl Layout {
             table: settings.chain.as_str().to_ascii_lowercase(),
             input: hook(&["INPUT"]),
             forward: hook(&["FORWARD", "DOCKER-USER"]),
-            egress: settings.egress,
-            target: settings.target,
+            usual: Usual::of(settings),
             sets: Sets::Counting,
         }
     }
@@ -133,8 +134,12 @@ impl Layout {
 
     fn set(&self, script: &mut String, key: &Key) {
         let (table, name, kind) = (&self.table, self.name_of(key), key.kind());
+        // What is above the limit goes on to the counter, and is dropped.
+        let limit = key.scope.limit.map_or_else(String::new, |limit| {
+            format!(" limit rate over {} burst {} packets;", limit.rate(), limit.burst)
+        });
         let counter = if self.sets == Sets::Counting { " counter;" } else { "" };
-        let _ = writeln!(script, "add set inet {table} {name} {{ type {kind}; flags timeout;{counter} }}");
+        let _ = writeln!(script, "add set inet {table} {name} {{ type {kind}; flags timeout;{limit}{counter} }}");
     }
 
     /// The input of `nft` that makes our table right with these sets, without those that are stale, in one step.
@@ -162,16 +167,15 @@ impl Layout {
             self.set(&mut script, key);
             self.rules_of(&mut script, &table, key);
         }
-        if self.target == Target::Reject {
-            for answer in ANSWERS {
-                let _ = writeln!(script, "add rule {table} output {answer} accept");
-            }
+        for answer in self.usual.answering(keys.iter().map(|key| &key.scope)).into_iter().flat_map(answers) {
+            let _ = writeln!(script, "add rule {table} output {answer} accept");
         }
+        let egress = self.usual.egress || keys.iter().any(|key| self.usual.stops_answers(&key.scope));
         let jumps = [
             (self.input, "input", "sources"),
             (self.forward, "forward", "sources"),
-            (self.forward && self.egress, "forward", "destinations"),
-            (self.egress, "output", "destinations"),
+            (self.forward && egress, "forward", "destinations"),
+            (egress, "output", "destinations"),
         ];
         for (_, hook, chain) in jumps.iter().filter(|(wanted, ..)| *wanted) {
             let _ = writeln!(script, "add rule {table} {hook} jump {chain}");
@@ -183,31 +187,56 @@ impl Layout {
     /// everybody who talks to us.
     fn rules_of(&self, script: &mut String, table: &str, key: &Key) {
         let name = self.name_of(key);
-        let verdict = if self.target == Target::Drop { "drop" } else { "jump refuse" };
-        for (chain, side, ports, local) in
-            [("sources", "saddr", "dport", ""), ("destinations", "daddr", "sport", "fib daddr type != local ")]
-        {
-            for condition in conditions(&key.scope, ports) {
-                let _ = writeln!(
-                    script,
-                    "add rule {table} {chain} {condition}{} {local}{verdict}",
-                    key.matches(side, &name)
-                );
-            }
+        let verdict = match self.usual.target(&key.scope) {
+            Target::Drop => "drop",
+            Target::Reject => "jump refuse",
+            Target::Prohibit => "reject with icmpx type admin-prohibited",
+        };
+        for condition in conditions(&key.scope, "iifname", "dport") {
+            let source = key.matches("saddr", &name);
+            let _ = writeln!(script, "add rule {table} sources {condition}{source} {verdict}");
+        }
+        if !self.usual.stops_answers(&key.scope) {
+            return;
+        }
+        for condition in conditions(&key.scope, "oifname", "sport") {
+            let target = key.matches("daddr", &name);
+            let _ =
+                writeln!(script, "add rule {table} destinations {condition}{target} fib daddr type != local {verdict}");
         }
     }
 }
 
-/// The conditions that cover a scope: one that says nothing, or one per protocol.
-fn conditions(scope: &Scope, ports: &str) -> Vec<String> {
-    if scope.0.is_empty() {
-        return vec![String::new()];
+/// What a target sends passes the output hook like any packet to a banned address, and must get out.
+fn answers(target: Target) -> &'static [&'static str] {
+    match target {
+        Target::Drop => &[],
+        Target::Reject => &[
+            "tcp flags & rst == rst",
+            "icmp type destination-unreachable icmp code port-unreachable",
+            "icmpv6 type destination-unreachable icmpv6 code port-unreachable",
+        ],
+        Target::Prohibit => &[
+            "icmp type destination-unreachable icmp code admin-prohibited",
+            "icmpv6 type destination-unreachable icmpv6 code admin-prohibited",
+        ],
+    }
+}
+
+/// The conditions that cover a scope: one for all ports, or one per protocol.
+fn conditions(scope: &Scope, way: &str, ports: &str) -> Vec<String> {
+    let interface = scope.interface.as_ref().map_or_else(String::new, |interface| {
+        let (name, is_beginning) = interface.parts();
+        format!("{way} \"{name}{}\" ", if is_beginning { "*" } else { "" })
+    });
+    if scope.ports.is_empty() {
+        return vec![interface];
     }
     let mut conditions = Vec::new();
     for (protocol, name) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
         let numbers: Vec<String> = scope::ports_of(scope, protocol).iter().map(ToString::to_string).collect();
         if !numbers.is_empty() {
-            conditions.push(format!("{name} {ports} {{ {} }} ", numbers.join(", ")));
+            conditions.push(format!("{interface}{name} {ports} {{ {} }} ", numbers.join(", ")));
         }
     }
     conditions

@@ -19,6 +19,9 @@ use crate::time::{Timestamp, Until};
 /// Elements per transaction: with three messages for each, they fit a socket whose buffers could not be enlarged.
 const ELEMENTS_PER_TRANSACTION: usize = 1000;
 
+/// More changes at once are a list that is loaded.
+const ONE_BY_ONE: usize = 256;
+
 /// Times that differ by less are the same, in milliseconds.
 const SAME_TIME: u64 = 2000;
 
@@ -93,6 +96,9 @@ impl Nftables {
 
     /// Makes table, chains, rules and sets right for these keys, and remembers how that looks.
     fn make_structure(&mut self, keys: &[Key], stale: &[String]) -> Result<(), FirewallError> {
+        if self.layout.sets == Sets::Plain && keys.iter().any(|key| key.scope.limit.is_some()) {
+            return Err(FirewallError::NoLimits);
+        }
         command::run("nft", &["-f", "-"], &self.layout.script(keys, stale))?;
         let generation = nft::generation(&mut self.socket)?;
         self.fingerprint = nft::fingerprint(&mut self.socket, &self.layout.table)?;
@@ -124,9 +130,11 @@ impl Nftables {
     }
 
     /// Brings one set from what it holds to what it should hold. What stays is not touched.
-    fn reconcile(&mut self, name: &str, mut wanted: HashMap<IpAddr, Option<u64>>) -> Result<(), FirewallError> {
+    fn reconcile(&mut self, key: &Key, mut wanted: HashMap<IpAddr, Option<u64>>) -> Result<(), FirewallError> {
         let mut changes = Vec::new();
+        let name = &self.layout.name_of(key);
         for Element { address, left: held, count } in nft::elements(&mut self.socket, &self.layout.table, name)? {
+            let count = count.filter(|_| key.keeps_count());
             let same = |wanted: Option<u64>| match (held, wanted) {
                 (Some(held), Some(wanted)) => held.abs_diff(wanted) <= SAME_TIME,
                 (held, wanted) => held == wanted,
@@ -208,7 +216,7 @@ impl Backend for Nftables {
         let stale: Vec<String> = stale.into_iter().map(|(name, _)| name).collect();
         self.make_structure(&keys, &stale)?;
         for (key, wanted) in wanted {
-            self.reconcile(&self.layout.name_of(&key), wanted)?;
+            self.reconcile(&key, wanted)?;
         }
         Ok(())
     }
@@ -217,6 +225,8 @@ impl Backend for Nftables {
         self.add_sets(changes)?;
         // Of several changes to the same entry the last one counts: deleting twice in one transaction is refused.
         let mut steps: BTreeMap<Key, HashMap<IpAddr, Fate>> = BTreeMap::new();
+        // Of a list that is loaded, what is not there needs not be deleted before: a third of the work.
+        let mut fresh: BTreeMap<Key, Vec<Element>> = BTreeMap::new();
         for change in changes {
             let (prefix, scope, until) = match change {
                 Change::Set(entry) => (&entry.prefix, &entry.scope, Some(entry.until)),
@@ -225,9 +235,15 @@ impl Backend for Nftables {
             let key = Key::of(prefix, scope);
             let Some(set) = self.sets.get_mut(&key) else { continue };
             let until = until.filter(|until| !until.is_over(now));
+            let held = set.mirror.holds(prefix, now);
+            if let Some(until) = until.filter(|_| !held && changes.len() > ONE_BY_ONE) {
+                set.mirror.set(*prefix, until);
+                fresh.entry(key).or_default().push(Element::new(prefix.network(), milliseconds(until, now)));
+                continue;
+            }
             let fate = if let Some(until) = until {
                 // One that is renewed goes on counting: it is deleted and added.
-                let count = if set.mirror.holds(prefix, now) {
+                let count = if key.keeps_count() && held {
                     nft::element(&mut self.socket, &self.layout.table, &set.name, prefix.network())?
                         .and_then(|element| element.count)
                 } else {
@@ -241,10 +257,21 @@ impl Backend for Nftables {
             };
             steps.entry(key).or_default().insert(prefix.network(), fate);
         }
+        for (key, elements) in fresh {
+            let set = self.layout.name_of(&key);
+            for chunk in elements.chunks(ELEMENTS_PER_TRANSACTION) {
+                self.transaction(&[Step::Add { set: &set, elements: chunk }])?;
+            }
+        }
         for (key, wanted) in steps {
             self.put(&self.layout.name_of(&key), &wanted.into_iter().collect::<Vec<_>>())?;
         }
         Ok(())
+    }
+
+    fn glance(&mut self) -> Option<bool> {
+        // An error is for the next look to tell.
+        nft::generation(&mut self.socket).ok().map(|generation| Some(generation) != self.generation)
     }
 
     fn inspect(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {
@@ -305,7 +332,7 @@ impl Nftables {
     ) -> Result<(), FirewallError> {
         command::run("nft", &["-f", "-"], &self.layout.empty_sets(keys))?;
         for (key, wanted) in wanted {
-            self.reconcile(&self.layout.name_of(key), wanted.clone())?;
+            self.reconcile(key, wanted.clone())?;
         }
         Ok(())
     }

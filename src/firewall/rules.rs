@@ -6,8 +6,9 @@
 use std::fmt::Write as _;
 
 use super::ipset::Family;
-use super::{Settings, Target, scope};
-use crate::ledger::{Protocol, Scope};
+use super::{Settings, Target, Usual, scope};
+use crate::ledger::limit::Limit;
+use crate::ledger::{Port, Protocol, Scope};
 
 /// `multiport` takes so many ports in one rule.
 const PORTS_PER_RULE: usize = 15;
@@ -17,8 +18,7 @@ const PORTS_PER_RULE: usize = 15;
 pub(super) struct Plan {
     chain: String,
     hooks: Vec<String>,
-    egress: bool,
-    target: Target,
+    usual: Usual,
 }
 
 /// What concerns us in one family's filter table.
@@ -38,15 +38,29 @@ impl Plan {
     pub(super) fn new(settings: &Settings) -> Plan {
         let hooks = settings.hooks.iter().filter(|hook| *hook != "OUTPUT").cloned().collect();
         let chain = settings.chain.as_str().to_owned();
-        Plan { chain, hooks, egress: settings.egress, target: settings.target }
+        Plan { chain, hooks, usual: Usual::of(settings) }
     }
 
     pub(super) fn chain(&self) -> &str {
         &self.chain
     }
 
-    fn egress_chain(&self) -> String {
+    pub(super) fn egress_chain(&self) -> String {
         format!("{}-OUT", self.chain)
+    }
+
+    /// Whether packets through this machine meet our rules.
+    pub(super) fn forwards(&self) -> bool {
+        self.hooks.iter().any(|hook| hook != "INPUT")
+    }
+
+    pub(super) fn usual(&self) -> Usual {
+        self.usual
+    }
+
+    /// Whether there is a chain for packets to banned sources.
+    pub(super) fn has_egress(&self, scopes: &[Scope]) -> bool {
+        self.usual.egress || scopes.iter().any(|scope| self.usual.stops_answers(scope))
     }
 
     /// The name of a set; at most 31 characters.
@@ -99,24 +113,24 @@ impl Plan {
     }
 
     /// The jumps that should be there: from which chain to which, at its first position.
-    fn wanted_jumps(&self, view: &View) -> Vec<(String, usize, String)> {
+    fn wanted_jumps(&self, view: &View, scopes: &[Scope]) -> Vec<(String, usize, String)> {
         let mut wanted = Vec::new();
         for hook in self.hooks.iter().filter(|hook| view.chains.contains(hook)) {
             wanted.push((hook.clone(), 1, self.chain.clone()));
         }
-        if self.egress {
+        if self.has_egress(scopes) {
             wanted.push(("OUTPUT".to_owned(), 1, self.egress_chain()));
         }
         wanted
     }
 
     /// Says what is wrong with our rules, if anything: `good` is what our chains were right after they were made.
-    pub(super) fn damage(&self, view: &View, good: &[String]) -> Option<String> {
+    pub(super) fn damage(&self, view: &View, good: &[String], scopes: &[Scope]) -> Option<String> {
         if view.ours != good {
             let how = if view.ours.is_empty() { "was removed" } else { "was changed" };
             return Some(format!("the chain {} {how}", self.chain));
         }
-        let wanted = self.wanted_jumps(view);
+        let wanted = self.wanted_jumps(view, scopes);
         if let Some((hook, _, chain)) = wanted.iter().find(|jump| !view.jumps.contains(jump)) {
             return Some(format!("the first rule of {hook} was not the jump to {chain}"));
         }
@@ -126,13 +140,25 @@ impl Plan {
 
     /// The input of `iptables-restore --noflush` that makes our rules right, in one step.
     pub(super) fn script(&self, view: &View, family: Family, scopes: &[Scope]) -> String {
+        let mut rules = String::new();
+        self.our_rules(&mut rules, family, scopes);
+        self.script_of(view, scopes, &[], &rules)
+    }
+
+    /// The same with these rules in our chains, and with these chains below them; others below them are taken out.
+    pub(super) fn script_of(&self, view: &View, scopes: &[Scope], below: &[String], rules: &str) -> String {
         let mut script = format!("*filter\n:{} - [0:0]\n", self.chain);
         let out = self.egress_chain();
-        if self.egress || view.chains.contains(&out) {
+        let stale: Vec<&String> = self.below(view).filter(|chain| !below.contains(chain)).collect();
+        for chain in below.iter().chain(stale.iter().copied()) {
+            let _ = writeln!(script, ":{chain} - [0:0]");
+        }
+        let egress = self.has_egress(scopes);
+        if egress || view.chains.contains(&out) {
             let _ = writeln!(script, ":{out} - [0:0]");
         }
-        self.our_rules(&mut script, family, scopes);
-        let wanted = self.wanted_jumps(view);
+        script.push_str(rules);
+        let wanted = self.wanted_jumps(view, scopes);
         for (hook, position, chain) in &view.jumps {
             let alone = view.jumps.iter().filter(|(other, _, target)| other == hook && target == chain).count() == 1;
             if !alone || !wanted.contains(&(hook.clone(), *position, chain.clone())) {
@@ -145,8 +171,8 @@ impl Plan {
                 let _ = writeln!(script, "-I {} 1 -j {}", jump.0, jump.2);
             }
         }
-        if !self.egress && view.chains.contains(&out) {
-            let _ = writeln!(script, "-X {out}");
+        for chain in stale.into_iter().chain((!egress && view.chains.contains(&out)).then_some(&out)) {
+            let _ = writeln!(script, "-X {chain}");
         }
         script.push_str("COMMIT\n");
         script
@@ -156,13 +182,13 @@ impl Plan {
     pub(super) fn size(&self, family: Family, scopes: &[Scope]) -> usize {
         let mut rules = String::new();
         self.our_rules(&mut rules, family, scopes);
-        rules.lines().count() + if self.egress { 2 } else { 1 }
+        rules.lines().count() + if self.has_egress(scopes) { 2 } else { 1 }
     }
 
     /// The input of `iptables-restore --noflush` that takes everything of ours out; `None` when there is nothing.
     pub(super) fn removal(&self, view: &View) -> Option<String> {
         let ours = [self.chain.clone(), self.egress_chain()];
-        let there: Vec<_> = ours.iter().filter(|chain| view.chains.contains(chain)).collect();
+        let there: Vec<_> = ours.iter().filter(|chain| view.chains.contains(chain)).chain(self.below(view)).collect();
         if there.is_empty() {
             return None;
         }
@@ -180,102 +206,187 @@ impl Plan {
     }
 
     fn our_rules(&self, script: &mut String, family: Family, scopes: &[Scope]) {
-        self.answers(script, family);
+        self.answers(script, family, scopes);
         for scope in scopes {
             self.rules_of(script, family, scope);
         }
     }
 
-    /// What REJECT sends passes OUTPUT like any packet to a banned address, and must get out.
-    fn answers(&self, script: &mut String, family: Family) {
-        if !self.egress || self.target == Target::Drop {
-            return;
+    /// The rules that let out what our targets answer.
+    pub(super) fn answers(&self, script: &mut String, family: Family, scopes: &[Scope]) {
+        if self.has_egress(scopes) {
+            for answer in self.usual.answering(scopes).into_iter().flat_map(|target| answers(target, family)) {
+                let _ = writeln!(script, "-A {} {answer} -j RETURN", self.egress_chain());
+            }
         }
-        let unreachable = match family {
-            Family::V4 => "-p icmp -m icmp --icmp-type port-unreachable",
-            Family::V6 => "-p ipv6-icmp -m icmp6 --icmpv6-type port-unreachable",
-        };
-        for answer in ["-p tcp -m tcp --tcp-flags RST RST", unreachable] {
-            let _ = writeln!(script, "-A {} {answer} -j RETURN", self.egress_chain());
-        }
+    }
+
+    /// Whether this is the name of a chain below ours, such as the plain rules have: `CHAIN-00s`, `CHAIN-00s00c0`.
+    pub(super) fn is_below(&self, chain: &str) -> bool {
+        let rest = chain.strip_prefix(&self.chain).and_then(|rest| rest.strip_prefix('-'));
+        let Some((number, rest)) = rest.and_then(|rest| rest.split_at_checked(2)) else { return false };
+        let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let Some(part) = rest.strip_prefix(['s', 'd', 'v']) else { return false };
+        is_hex(number) && is_hex(part) && matches!(part.len(), 0 | 4)
+    }
+
+    /// The chains below ours that are there.
+    pub(super) fn below<'a>(&'a self, view: &'a View) -> impl Iterator<Item = &'a String> {
+        view.chains.iter().filter(|chain| self.is_below(chain))
     }
 
     fn rules_of(&self, script: &mut String, family: Family, scope: &Scope) {
-        let set = self.set(family, scope);
-        self.direction(script, family, scope, &self.chain, (&set, "src", "--dports"));
-        if self.egress {
+        self.direction(script, family, scope, &self.chain, Side::From);
+        if self.usual.stops_answers(scope) {
             // A banned address is reached through FORWARD as well; INPUT's packets are for an address of our own.
-            if self.hooks.iter().any(|hook| hook != "INPUT") {
-                self.direction(script, family, scope, &self.chain, (&set, "dst", "--sports"));
+            if self.forwards() {
+                self.direction(script, family, scope, &self.chain, Side::To);
             }
-            self.direction(script, family, scope, &self.egress_chain(), (&set, "dst", "--sports"));
+            self.direction(script, family, scope, &self.egress_chain(), Side::To);
         }
     }
 
-    /// The rules that match one side of a packet. As a target, an address of this machine is never matched: should
-    /// a ban cover one, it must not cut off everybody who talks to us.
-    fn direction(
-        &self,
-        script: &mut String,
-        family: Family,
-        scope: &Scope,
-        chain: &str,
-        (set, side, ports): (&str, &str, &str),
-    ) {
-        let local = if side == "dst" { " -m addrtype ! --dst-type LOCAL" } else { "" };
-        for (protocol, condition) in conditions(scope, ports) {
-            let matched = format!("-m set --match-set {set} {side}{local}");
-            for (extra, verdict) in self.verdicts(family, protocol) {
-                let _ = writeln!(script, "-A {chain} {condition}{extra}{matched} -j {verdict}");
+    /// The rules that match one side of a packet.
+    fn direction(&self, script: &mut String, family: Family, scope: &Scope, chain: &str, side: Side) {
+        let set = self.set(family, scope);
+        let comment = comment(scope);
+        for (protocol, condition) in conditions(scope, side) {
+            for (extra, verdict) in verdicts(self.usual.target(scope), family, protocol) {
+                let matched = match scope.limit {
+                    Some(limit) => above(limit, family, &set),
+                    None => format!("-m set --match-set {set} {}", side.matched()),
+                };
+                let _ = writeln!(script, "-A {chain} {condition}{extra}{matched}{comment} -j {verdict}");
             }
         }
     }
 
-    /// What to do with packets of a protocol (of all for `None`): further condition, and target.
-    fn verdicts(&self, family: Family, protocol: Option<Protocol>) -> Vec<(&'static str, &'static str)> {
-        let unreachable = match family {
-            Family::V4 => "REJECT --reject-with icmp-port-unreachable",
-            Family::V6 => "REJECT --reject-with icmp6-port-unreachable",
-        };
-        let reset = "REJECT --reject-with tcp-reset";
-        match (self.target, protocol) {
-            (Target::Drop, _) => vec![("", "DROP")],
-            (Target::Reject, Some(Protocol::Tcp)) => vec![("", reset)],
-            (Target::Reject, Some(Protocol::Udp)) => vec![("", unreachable)],
-            (Target::Reject, None) => vec![("-p tcp ", reset), ("", unreachable)],
-        }
-    }
-
-    /// The scopes that our rules match, and the names of their sets, read back from saved rules.
+    /// The scopes that our rules match, read back from saved rules.
     pub(super) fn scopes(&self, view: &View, family: Family) -> Vec<Scope> {
-        let mut found: Vec<(String, Vec<crate::ledger::Port>)> = Vec::new();
+        let mut found: Vec<(String, Vec<Port>, String)> = Vec::new();
         for line in &view.ours {
             let words: Vec<&str> = line.split(' ').collect();
             let after = |word: &str| words.iter().position(|w| *w == word).and_then(|at| words.get(at + 1).copied());
             let (Some(set), true) = (after("--match-set"), words.contains(&"src")) else { continue };
             let protocol = if after("-p") == Some("udp") { Protocol::Udp } else { Protocol::Tcp };
             let numbers = after("--dports").unwrap_or_default().split(',').filter_map(|number| number.parse().ok());
-            let ports = numbers.map(|number| crate::ledger::Port { protocol, number });
-            match found.iter_mut().find(|(name, _)| name == set) {
-                Some((_, list)) => list.extend(ports),
-                None => found.push((set.to_owned(), ports.collect())),
+            let ports = numbers.map(|number| Port { protocol, number });
+            if let Some((_, list, _)) = found.iter_mut().find(|(name, ..)| name == set) {
+                list.extend(ports);
+            } else {
+                let comment = after("--comment").map_or_else(String::new, |text| text.replace('"', ""));
+                found.push((set.to_owned(), ports.collect(), comment));
             }
         }
-        let scopes = found.into_iter().map(|(set, ports)| (set, scope::of(ports)));
+        let scopes = found.into_iter().filter_map(|(set, ports, comment)| Some((set, scope::of(ports, &comment)?)));
         scopes.filter(|(set, scope)| *set == self.set(family, scope)).map(|(_, scope)| scope).collect()
     }
 }
 
-/// The conditions that cover a scope, each with its protocol: one without a port, or several of at most 15.
-fn conditions(scope: &Scope, option: &str) -> Vec<(Option<Protocol>, String)> {
-    if scope.0.is_empty() {
-        return vec![(None, String::new())];
+/// Which side of a packet a rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    From,
+    To,
+}
+
+impl Side {
+    /// As a target, an address of this machine is never matched: should a ban cover one, it must not cut off everybody
+    /// who talks to us.
+    fn matched(self) -> &'static str {
+        match self {
+            Side::From => "src",
+            Side::To => "dst -m addrtype ! --dst-type LOCAL",
+        }
+    }
+}
+
+/// What tells, in a saved rule, what its scope says beside ports.
+fn comment(scope: &Scope) -> String {
+    let rest = scope::rest_of_name(scope);
+    rest.strip_prefix('_').map_or_else(String::new, |rest| format!(" -m comment --comment {rest}"))
+}
+
+/// Sources that are limited at a time, in each family; the packets of more are dropped.
+const MOST_LIMITED: u32 = 65_536;
+
+/// Packets of the set's sources above a rate that each of them has for itself, an IPv6 source being a /64. Entries of the
+/// set count only what is above it.
+fn above(limit: Limit, family: Family, set: &str) -> String {
+    format!(
+        "-m set ! --update-counters --match-set {set} src {} -m set --match-set {set} src",
+        hashlimit(limit, family, set)
+    )
+}
+
+/// Packets above a rate that each source has for itself.
+pub(super) fn hashlimit(limit: Limit, family: Family, name: &str) -> String {
+    let bits = if family == Family::V4 { 32 } else { 64 };
+    // A source that is forgotten begins with its whole burst: it must have had the time to earn it.
+    let expire = limit.refill().as_millis().max(1000);
+    let (rate, burst) = (limit.rate(), limit.burst);
+    format!(
+        "-m hashlimit --hashlimit-above {rate} --hashlimit-burst {burst} --hashlimit-mode srcip \
+         --hashlimit-srcmask {bits} --hashlimit-name {name} --hashlimit-htable-size 1024 \
+         --hashlimit-htable-max {MOST_LIMITED} --hashlimit-htable-expire {expire}"
+    )
+}
+
+/// What to do with packets of a protocol (of all for `None`): further condition, and target.
+pub(super) fn verdicts(
+    target: Target,
+    family: Family,
+    protocol: Option<Protocol>,
+) -> Vec<(&'static str, &'static str)> {
+    let (unreachable, prohibited) = match family {
+        Family::V4 => ("REJECT --reject-with icmp-port-unreachable", "REJECT --reject-with icmp-admin-prohibited"),
+        Family::V6 => ("REJECT --reject-with icmp6-port-unreachable", "REJECT --reject-with icmp6-adm-prohibited"),
+    };
+    let reset = "REJECT --reject-with tcp-reset";
+    match (target, protocol) {
+        (Target::Drop, _) => vec![("", "DROP")],
+        (Target::Prohibit, _) => vec![("", prohibited)],
+        (Target::Reject, Some(Protocol::Tcp)) => vec![("", reset)],
+        (Target::Reject, Some(Protocol::Udp)) => vec![("", unreachable)],
+        (Target::Reject, None) => vec![("-p tcp ", reset), ("", unreachable)],
+    }
+}
+
+/// What a target sends passes OUTPUT like any packet to a banned address, and must get out.
+fn answers(target: Target, family: Family) -> Vec<&'static str> {
+    match (target, family) {
+        (Target::Drop, _) => Vec::new(),
+        (Target::Reject, Family::V4) => {
+            vec!["-p tcp -m tcp --tcp-flags RST RST", "-p icmp -m icmp --icmp-type port-unreachable"]
+        }
+        (Target::Reject, Family::V6) => {
+            vec!["-p tcp -m tcp --tcp-flags RST RST", "-p ipv6-icmp -m icmp6 --icmpv6-type port-unreachable"]
+        }
+        (Target::Prohibit, Family::V4) => vec!["-p icmp -m icmp --icmp-type communication-prohibited"],
+        (Target::Prohibit, Family::V6) => vec!["-p ipv6-icmp -m icmp6 --icmpv6-type communication-prohibited"],
+    }
+}
+
+/// The conditions that cover a scope on one side of a packet, each with its protocol: one without a port, or several of
+/// at most 15.
+pub(super) fn conditions(scope: &Scope, side: Side) -> Vec<(Option<Protocol>, String)> {
+    let (way, ports) = match side {
+        Side::From => ("-i", "--dports"),
+        Side::To => ("-o", "--sports"),
+    };
+    let interface = scope.interface.as_ref().map_or_else(String::new, |interface| {
+        let (name, is_beginning) = interface.parts();
+        format!("{way} {name}{} ", if is_beginning { "+" } else { "" })
+    });
+    if scope.ports.is_empty() {
+        return vec![(None, interface)];
     }
     let mut conditions = Vec::new();
     for (protocol, name) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
         for chunk in scope::ports_of(scope, protocol).chunks(PORTS_PER_RULE) {
             let numbers: Vec<String> = chunk.iter().map(ToString::to_string).collect();
-            conditions.push((Some(protocol), format!("-p {name} -m multiport {option} {} ", numbers.join(","))));
+            let numbers = numbers.join(",");
+            conditions.push((Some(protocol), format!("{interface}-p {name} -m multiport {ports} {numbers} ")));
         }
     }
     conditions
@@ -301,7 +412,6 @@ pub(super) fn holds_rules(save: &str) -> bool {
 mod tests {
     use super::*;
     use crate::firewall::{Chain, Choice, OnStop};
-    use crate::ledger::Port;
 
     fn plan() -> Plan {
         Plan::new(&Settings {
@@ -312,6 +422,7 @@ mod tests {
             target: Target::Drop,
             conntrack: true,
             on_stop: OnStop::Keep,
+            ceiling: crate::firewall::CEILING,
         })
     }
 
@@ -327,8 +438,8 @@ mod tests {
 
     #[test]
     fn more_than_fifteen_ports_take_several_rules() {
-        let many = scope::of((1..=31).map(|number| Port { protocol: Protocol::Tcp, number }).collect());
-        let rules = conditions(&many, "--dports");
+        let many = Scope::of_ports((1..=31).map(|number| Port { protocol: Protocol::Tcp, number }).collect());
+        let rules = conditions(&many, Side::From);
         assert_eq!(rules.len(), 3);
         assert!(rules.iter().all(|(_, rule)| rule.matches(',').count() < PORTS_PER_RULE));
     }
@@ -348,7 +459,7 @@ mod tests {
     fn the_longest_chain_gives_names_that_fit() {
         let chain: Chain = "A23456789012345678_-".parse().unwrap();
         let plan = Plan::new(&Settings { chain, ..settings() });
-        let scope = scope::of(vec![Port { protocol: Protocol::Tcp, number: 80 }]);
+        let scope = Scope::of_ports(vec![Port { protocol: Protocol::Tcp, number: 80 }]);
         assert!(plan.set(Family::V6, &scope).len() <= 31 && plan.draft(Family::V6, &scope).len() <= 31);
         assert!(plan.egress_chain().len() <= 28);
     }
@@ -362,6 +473,7 @@ mod tests {
             target: Target::Drop,
             conntrack: true,
             on_stop: OnStop::Keep,
+            ceiling: crate::firewall::CEILING,
         }
     }
 }

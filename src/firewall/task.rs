@@ -1,5 +1,6 @@
 //! The thread that owns the backend. In: commands. Out: reports. It decides nothing: it does what is queued as one batch,
-//! looks after what it has put into the kernel, and asks for the whole list whenever it cannot be sure of it.
+//! looks after what it has put into the kernel, and asks for the whole list whenever it cannot be sure of it. Where the
+//! backend does its work, here or in the enforcer, is a matter of who opens it.
 //!
 //! The ledger is the truth, so a failed batch is never kept to be done again: the list that is asked for contains it.
 
@@ -13,8 +14,8 @@ use ipnet::IpNet;
 use tokio::sync::mpsc::error::TrySendError as ReportError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::flows::Flows;
-use super::{Backend, Choice, FirewallError, Inspection, OnStop, Settings};
+use super::bulk::{self, Bulk};
+use super::{Backend, Choice, FirewallError, Inspection, OnStop, Opened, Settings};
 use crate::ledger::{Change, Entry, Scope};
 use crate::time::Timestamp;
 
@@ -22,12 +23,16 @@ use crate::time::Timestamp;
 const QUEUE: usize = 1024;
 /// Changes that make one batch at most.
 const LARGEST_BATCH: usize = 16_384;
-/// A batch with more bans is a list that is loaded, not an attack: it ends no flows.
-const LIVE: usize = 256;
 /// Reports that may wait for their reader; beyond, the oldest are dropped. All that matter come again.
 const OUTBOX: usize = 64;
 /// Between two looks at what is in the kernel: what others remove is back within two seconds.
-const INSPECT_EVERY: Duration = Duration::from_millis(1750);
+const INSPECT_EVERY: Duration = Duration::from_millis(1900);
+/// Between two glances at whether anybody changed rules, where the kernel can say: such changes are looked at soon,
+/// because packets of banned sources may pass; but an idle machine is to wake once a second at most. Being told by the
+/// kernel would cost everybody who changes rules 20 us per element of a set.
+const GLANCE_EVERY: Duration = Duration::from_millis(950);
+/// Looks after glances may take this share of the time: one in so many. Some hosts change their rules all the time.
+const LOOKING_SHARE: u32 = 20;
 /// The list is asked for again when it did not come within this time.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// After a failure.
@@ -117,33 +122,42 @@ impl Task {
 
 /// Starts the task in a thread of its own, in the network namespace of the caller. It ends at [`Command::Stop`], or
 /// when `commands` is dropped; then the rules stay.
-pub(crate) fn spawn(settings: Settings, reports: mpsc::Sender<Report>) -> std::io::Result<Task> {
+pub(crate) fn spawn(settings: Settings, opener: Opener, reports: mpsc::Sender<Report>) -> std::io::Result<Task> {
     let (commands, queue) = sync_channel(QUEUE);
     let installed = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&installed);
     let thread = std::thread::Builder::new().name("firewall".to_owned()).spawn(move || {
-        Worker::new(settings, queue, reports, counted).run();
+        Worker::new(settings, opener, queue, reports, counted).run();
     })?;
     Ok(Task { commands, thread, installed, behind: false })
 }
 
+/// Opens the backend that is wanted.
+pub(crate) type Opener = Box<dyn FnMut(&Settings) -> Result<Opened, FirewallError> + Send>;
+
 struct Worker {
     settings: Settings,
+    opener: Opener,
     queue: Receiver<Command>,
     reports: mpsc::Sender<Report>,
     outbox: VecDeque<Report>,
     backend: Option<Box<dyn Backend>>,
-    /// Where flows of banned sources are to be ended, and can be.
-    flows: Option<Flows>,
     state: State,
     /// What was found damaged and is not repaired yet.
     damage: Option<String>,
     /// The text of the trouble that was told and is not over.
     trouble: Option<String>,
+    /// When something was last refused that is still wanted.
+    refused: Option<Instant>,
     pause: Duration,
     /// Those who wait until the kernel holds the whole list.
     waiting: Vec<Done>,
     inspected: Instant,
+    /// No look after a glance before this moment.
+    look_again: Instant,
+    /// Between two times at which the backend is tended.
+    every: Duration,
+    bulk: Bulk,
     /// How many entries the kernel holds, for those who ask.
     installed: Arc<AtomicUsize>,
 }
@@ -168,32 +182,36 @@ struct Batch {
     done: Vec<Done>,
     /// Those who wait for changes that `sync` contains.
     covered: Vec<Done>,
+    /// A list that came after all of them.
+    list: Option<(Vec<Change>, Option<Done>)>,
     stop: Option<OnStop>,
 }
 
 impl Worker {
     fn new(
         settings: Settings,
+        opener: Opener,
         queue: Receiver<Command>,
         reports: mpsc::Sender<Report>,
         installed: Arc<AtomicUsize>,
     ) -> Worker {
-        let enforces = settings.backend != Choice::None;
-        // Without the thread, packets are dropped all the same.
-        let flows = (settings.conntrack && enforces).then(Flows::spawn).and_then(Result::ok);
         Worker {
             settings,
+            opener,
             queue,
             reports,
             outbox: VecDeque::new(),
             backend: None,
-            flows,
             state: State::Pausing(Instant::now()),
             damage: None,
             trouble: None,
+            refused: None,
             pause: FIRST_PAUSE,
             waiting: Vec::new(),
             inspected: Instant::now(),
+            look_again: Instant::now(),
+            every: INSPECT_EVERY,
+            bulk: Bulk::default(),
             installed,
         }
     }
@@ -205,6 +223,7 @@ impl Worker {
             let batch = self.take();
             let stop = batch.stop;
             self.work(batch);
+            self.work_on_lists(stop.is_some());
             self.count();
             if let Some(on_stop) = stop {
                 self.stop(on_stop);
@@ -225,8 +244,8 @@ impl Worker {
         match self.state {
             State::Pausing(until) if Instant::now() >= until => self.open(),
             State::Asked(since) if since.elapsed() >= ASK_AGAIN => self.ask(),
-            State::Synced if self.inspected.elapsed() >= INSPECT_EVERY => self.inspect(),
-            State::Pausing(_) | State::Asked(_) | State::Synced => (),
+            State::Synced => self.look(),
+            State::Pausing(_) | State::Asked(_) => (),
         }
     }
 
@@ -235,7 +254,8 @@ impl Worker {
         let wait = match self.state {
             State::Pausing(until) => until.saturating_duration_since(Instant::now()),
             State::Asked(since) => ASK_AGAIN.saturating_sub(since.elapsed()),
-            State::Synced => INSPECT_EVERY.saturating_sub(self.inspected.elapsed()),
+            State::Synced if !self.bulk.is_empty() => Duration::ZERO,
+            State::Synced => self.every.min(INSPECT_EVERY.saturating_sub(self.inspected.elapsed())),
         };
         let wait = if self.outbox.is_empty() { wait } else { wait.min(INSPECT_EVERY) };
         let mut batch = Batch::default();
@@ -244,7 +264,7 @@ impl Worker {
             Err(RecvTimeoutError::Disconnected) => batch.stop = Some(OnStop::Keep),
             Ok(command) => Self::add(&mut batch, command),
         }
-        while batch.stop.is_none() && batch.changes.len() < LARGEST_BATCH {
+        while batch.stop.is_none() && batch.list.is_none() && batch.changes.len() < LARGEST_BATCH {
             let Ok(command) = self.queue.try_recv() else { break };
             Self::add(&mut batch, command);
         }
@@ -265,6 +285,10 @@ impl Worker {
                         let error = FirewallError::WholeInternet { prefix };
                         answer(done.into_iter().collect(), &Err(error.to_string()));
                     }
+                    None if changes.len() > bulk::PART => {
+                        batch.list = Some((changes, done));
+                        return;
+                    }
                     None => batch.done.extend(done),
                 }
                 for change in changes.into_iter().filter(|change| prefix_of(change).prefix_len() > 0) {
@@ -276,10 +300,17 @@ impl Worker {
     }
 
     fn work(&mut self, batch: Batch) {
-        let Batch { sync, changes, done, covered, .. } = batch;
+        let Batch { sync, changes, done, covered, list, .. } = batch;
         self.waiting.extend(covered);
         if let Some(entries) = sync {
+            self.waiting.extend(self.bulk.clear());
             self.sync(&entries);
+        }
+        for change in changes.values() {
+            self.bulk.overtake(change);
+        }
+        if let Some((changes, done)) = list {
+            self.bulk.push(changes, done);
         }
         if matches!(self.state, State::Synced) {
             if changes.is_empty() {
@@ -291,22 +322,31 @@ impl Worker {
         }
         // The ledger has these changes, so they will be in the list that is asked for.
         self.waiting.extend(done);
+        self.waiting.extend(self.bulk.clear());
         if let (State::Pausing(_), Some(trouble)) = (self.state, &self.trouble) {
             let text = format!("not in force yet: {trouble}");
             answer(std::mem::take(&mut self.waiting), &Err(text));
         }
     }
 
+    /// Does a part of the lists that are loaded; all that is left of them before the end.
+    fn work_on_lists(&mut self, all: bool) {
+        while matches!(self.state, State::Synced)
+            && let Some((part, done)) = self.bulk.next()
+        {
+            self.apply(part.into_iter(), done.into_iter().collect());
+            if !all {
+                return;
+            }
+        }
+    }
+
     fn open(&mut self) {
-        match super::open(&self.settings) {
+        match (self.opener)(&self.settings) {
             Ok((backend, why)) => {
                 let name = backend.name();
                 // Once settled, a passing trouble does not make it settle elsewhere and leave its rules behind.
-                self.settings.backend = match name {
-                    "iptables" => Choice::Iptables,
-                    "nftables" => Choice::Nftables,
-                    _ => Choice::None,
-                };
+                self.settings.backend = Choice::named(name).unwrap_or(Choice::None);
                 self.backend = Some(backend);
                 self.report(Report::Opened { name, why });
                 self.ask();
@@ -332,11 +372,11 @@ impl Worker {
                 if let Some(what) = self.damage.take() {
                     self.report(Report::Repaired { what });
                 }
-                if self.trouble.take().is_some() {
-                    self.report(Report::Recovered);
-                }
+                self.refused = None;
+                let refused = self.note_refused();
+                self.settle();
                 self.report(Report::Synced { entries: entries.len(), micros });
-                answer(std::mem::take(&mut self.waiting), &Ok(()));
+                answer(std::mem::take(&mut self.waiting), &refused.map_or(Ok(()), Err));
             }
             Err(error) => self.fail(&error),
         }
@@ -346,12 +386,21 @@ impl Worker {
     fn apply(&mut self, changes: impl Iterator<Item = Change>, done: Vec<Done>) {
         let Some(backend) = &mut self.backend else { return };
         let (set, gone): (Vec<Change>, Vec<Change>) = changes.partition(|change| matches!(change, Change::Set(_)));
-        let banned: Vec<(IpNet, Scope)> = if set.len() <= LIVE { set.iter().map(key_of).collect() } else { Vec::new() };
+        let mut full = None;
         let mut parts = [set, gone].into_iter().filter(|part| !part.is_empty());
-        match parts.try_for_each(|part| backend.apply(&part, Timestamp::now())) {
+        let applied = parts.try_for_each(|part| match backend.apply(&part, Timestamp::now()) {
+            // A list would not help, and what goes makes room.
+            Err(error @ FirewallError::Full { .. }) => {
+                full = Some(error.to_string());
+                Ok(())
+            }
+            applied => applied,
+        });
+        match applied {
             Ok(()) => {
-                answer(done, &Ok(()));
-                self.end_flows(&banned);
+                let undone = self.note_refused().or(full);
+                answer(done, &undone.map_or(Ok(()), Err));
+                self.settle();
             }
             // What failed may be somebody's damage: a list repairs it. Only if that fails too, there is trouble.
             Err(error) => {
@@ -362,20 +411,43 @@ impl Worker {
         }
     }
 
-    fn end_flows(&self, banned: &[(IpNet, Scope)]) {
-        if let Some(flows) = &self.flows {
-            for (prefix, scope) in banned {
-                flows.end(*prefix, scope);
-            }
+    /// What the enforcer does not do is told, and asked for again later: an address may be ours for a while only.
+    fn note_refused(&mut self) -> Option<String> {
+        let why = self.backend.as_mut().and_then(|backend| backend.refused())?;
+        self.refused = Some(Instant::now());
+        self.complain(why.clone());
+        Some(why)
+    }
+
+    fn look(&mut self) {
+        if self.inspected.elapsed() >= INSPECT_EVERY || self.glance() {
+            self.inspect();
         }
+    }
+
+    /// Whether somebody changed rules, and a look does not take too much of the time.
+    fn glance(&mut self) -> bool {
+        let Some(backend) = &mut self.backend else { return false };
+        let changed = backend.glance();
+        self.every = if changed.is_some() { GLANCE_EVERY } else { INSPECT_EVERY };
+        changed == Some(true) && Instant::now() >= self.look_again
     }
 
     fn inspect(&mut self) {
         self.inspected = Instant::now();
+        if self.refused.is_some_and(|since| since.elapsed() >= LONGEST_PAUSE) {
+            return self.ask();
+        }
         let Some(backend) = &mut self.backend else { return };
         let now = Timestamp::now();
-        match backend.inspect(now).and_then(|found| backend.rearm(now).map(|()| found)) {
-            Ok(Inspection::Intact) => (),
+        let found = backend.inspect(now).and_then(|found| backend.rearm(now).map(|()| found));
+        self.look_again = Instant::now() + self.inspected.elapsed() * LOOKING_SHARE;
+        match found {
+            Ok(Inspection::Intact) => self.settle(),
+            Ok(Inspection::Mended(what)) => {
+                self.report(Report::Repaired { what });
+                self.settle();
+            }
             Ok(Inspection::Damaged(what)) => {
                 self.damage = Some(what);
                 self.ask();
@@ -384,14 +456,27 @@ impl Worker {
         }
     }
 
-    /// Says no to those who wait, tells of the trouble, once, and starts anew after a pause that grows.
-    fn fail(&mut self, error: &FirewallError) {
-        let text = error.to_string();
-        answer(std::mem::take(&mut self.waiting), &Err(text.clone()));
+    /// What was done worked: trouble is over, unless something was refused or there is no room for all.
+    fn settle(&mut self) {
+        match self.backend.as_ref().and_then(|backend| backend.shortage()) {
+            Some(text) => self.complain(text),
+            None if self.refused.is_none() && self.trouble.take().is_some() => self.report(Report::Recovered),
+            None => (),
+        }
+    }
+
+    fn complain(&mut self, text: String) {
         if self.trouble.as_ref() != Some(&text) {
             self.trouble = Some(text.clone());
             self.report(Report::Trouble(text));
         }
+    }
+
+    /// Says no to those who wait, tells of the trouble, once, and starts anew after a pause that grows.
+    fn fail(&mut self, error: &FirewallError) {
+        let text = error.to_string();
+        answer(std::mem::take(&mut self.waiting), &Err(text.clone()));
+        self.complain(text);
         self.backend = None;
         self.state = State::Pausing(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -401,7 +486,7 @@ impl Worker {
         if on_stop == OnStop::Remove {
             let opened = match self.backend.take() {
                 Some(backend) => Ok(backend),
-                None => super::open(&self.settings).map(|(backend, _)| backend),
+                None => (self.opener)(&self.settings).map(|(backend, _)| backend),
             };
             if let Err(error) = opened.and_then(|mut backend| backend.remove()) {
                 self.report(Report::Trouble(format!("the rules could not be removed: {error}")));
@@ -443,7 +528,7 @@ fn prefix_of(change: &Change) -> IpNet {
     }
 }
 
-fn key_of(change: &Change) -> (IpNet, Scope) {
+pub(super) fn key_of(change: &Change) -> (IpNet, Scope) {
     match change {
         Change::Set(entry) => (entry.prefix, entry.scope.clone()),
         Change::Clear { prefix, scope } => (*prefix, scope.clone()),

@@ -3,7 +3,9 @@
 
 mod counters;
 mod flows;
+mod plain;
 mod reject;
+mod scopes;
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -29,9 +31,29 @@ enum Flavour {
     Nft,
     Legacy,
     Nftables,
+    /// A rule for each entry, in either iptables.
+    Plain,
+    PlainLegacy,
 }
 
-const ALL: [Flavour; 3] = [Flavour::Nft, Flavour::Legacy, Flavour::Nftables];
+const ALL: [Flavour; 4] = [Flavour::Nft, Flavour::Legacy, Flavour::Nftables, Flavour::Plain];
+/// For what the tools do differently.
+const WITH_BOTH_PLAIN: [Flavour; 5] =
+    [Flavour::Nft, Flavour::Legacy, Flavour::Nftables, Flavour::Plain, Flavour::PlainLegacy];
+
+impl Flavour {
+    fn choice(self) -> Choice {
+        match self {
+            Flavour::Nft | Flavour::Legacy => Choice::Iptables,
+            Flavour::Nftables => Choice::Nftables,
+            Flavour::Plain | Flavour::PlainLegacy => Choice::Plain,
+        }
+    }
+
+    fn is_legacy(self) -> bool {
+        matches!(self, Flavour::Legacy | Flavour::PlainLegacy)
+    }
+}
 
 /// Per family: a guarded address, a sender in its network, another one in it, one in another network, guarded there.
 const SIDES: [[&str; 5]; 2] = [
@@ -100,17 +122,14 @@ impl Net {
 
     /// Opens the backend of a flavour in the guarded namespace.
     fn open(&self, flavour: Flavour, change: impl FnOnce(&mut Settings)) -> Box<dyn Backend> {
-        if flavour == Flavour::Legacy {
+        if flavour.is_legacy() {
             // Rules in iptables-legacy alone are what makes it the flavour to use.
             self.run("iptables-legacy -A INPUT -s 198.51.100.7 -j ACCEPT");
         }
-        let mut settings = Settings {
-            backend: if flavour == Flavour::Nftables { Choice::Nftables } else { Choice::Iptables },
-            ..settings()
-        };
+        let mut settings = Settings { backend: flavour.choice(), ..settings() };
         change(&mut settings);
         let (backend, why) = self.guard(|| open(&settings).unwrap());
-        assert_eq!(why.contains("legacy"), flavour == Flavour::Legacy, "{why}");
+        assert_eq!(why.contains("legacy"), flavour.is_legacy(), "{why}");
         backend
     }
 
@@ -200,6 +219,7 @@ fn settings() -> Settings {
         target: Target::Drop,
         conntrack: true,
         on_stop: OnStop::Keep,
+        ceiling: crate::firewall::CEILING,
     }
 }
 
@@ -252,7 +272,7 @@ fn a_banned_source_is_shut_out_and_others_are_not_until_it_is_unbanned() {
 
 #[test]
 fn a_ban_ends_by_itself_in_the_kernel() {
-    for flavour in ALL {
+    for flavour in WITH_BOTH_PLAIN {
         let net = Net::new();
         let mut backend = net.open(flavour, |_| ());
         net.guard(|| backend.sync(&SIDES.map(|[_, bad, ..]| entry(bad, 2)), Timestamp::now()).unwrap());
@@ -295,7 +315,7 @@ fn a_scope_of_ports_leaves_other_ports_open() {
         net.guard(|| backend.sync(&[], Timestamp::now()).unwrap());
         for [guard, bad, ..] in SIDES {
             let ports = [(Protocol::Tcp, 80), (Protocol::Tcp, 443), (Protocol::Udp, 443)];
-            let scope = scope::of(ports.map(|(protocol, number)| Port { protocol, number }).into());
+            let scope = Scope::of_ports(ports.map(|(protocol, number)| Port { protocol, number }).into());
             let entry = Entry { scope: scope.clone(), ..entry(bad, 600) };
             net.guard(|| backend.apply(&[Change::Set(entry.clone())], Timestamp::now()).unwrap());
             assert_eq!(net.connect(bad, guard, 80), Err(Errno::TIMEDOUT), "{flavour:?}");
@@ -332,14 +352,14 @@ fn packets_to_a_banned_address_are_dropped_as_well_if_wanted() {
 fn a_second_start_changes_nothing_and_removal_leaves_only_what_is_foreign() {
     for flavour in ALL {
         let net = Net::new();
-        let variant = if flavour == Flavour::Legacy { "legacy" } else { "nft" };
+        let variant = if flavour.is_legacy() { "legacy" } else { "nft" };
         for line in
             ["-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-A INPUT -p tcp --dport 22 -j ACCEPT", "-P FORWARD DROP"]
         {
             net.run(&format!("iptables-{variant} {line}"));
         }
         net.run("ipset create BANWARD-allow hash:ip");
-        if flavour == Flavour::Legacy {
+        if flavour.is_legacy() {
             net.run("iptables-legacy -A INPUT -s 198.51.100.7 -j ACCEPT");
         }
         let foreign = net.rules();
@@ -374,13 +394,13 @@ fn is_empty_builtin(line: &str) -> bool {
 }
 
 fn open_again(net: &Net, flavour: Flavour) -> Box<dyn Backend> {
-    let backend = if flavour == Flavour::Nftables { Choice::Nftables } else { Choice::Iptables };
+    let backend = flavour.choice();
     net.guard(|| open(&Settings { backend, ..settings() }).unwrap().0)
 }
 
 #[test]
 fn damage_is_noticed_and_healed() {
-    for flavour in ALL {
+    for flavour in WITH_BOTH_PLAIN {
         let net = Net::new();
         let mut backend = net.open(flavour, |_| ());
         let [guard, bad, ..] = SIDES[0];
@@ -406,6 +426,16 @@ fn damage_is_noticed_and_healed() {
                     "ipset flush BANWARD-6-all",
                 ]
             }
+            Flavour::Plain => vec![
+                "iptables-nft -F",
+                "iptables-nft -I INPUT -j ACCEPT",
+                "iptables-nft -F BANWARD-00s",
+                "iptables-nft -F BANWARD-00s00c0",
+                "iptables-nft -D BANWARD-00d00c0 1",
+                "ip6tables-nft -F BANWARD",
+                "nft flush ruleset",
+            ],
+            Flavour::PlainLegacy => vec!["iptables-legacy -F BANWARD-00s", "ip6tables-legacy -F"],
             Flavour::Nftables => vec![
                 "nft flush ruleset",
                 "nft delete table inet banward",
@@ -425,7 +455,7 @@ fn damage_is_noticed_and_healed() {
             assert_eq!(net.connect(bad, guard, 80), Err(Errno::TIMEDOUT), "{flavour:?} {damage}");
         }
         if flavour != Flavour::Nftables {
-            let variant = if flavour == Flavour::Legacy { "iptables-legacy" } else { "iptables-nft" };
+            let variant = if flavour.is_legacy() { "iptables-legacy" } else { "iptables-nft" };
             let input = net.run(&format!("{variant} -S INPUT 1"));
             assert_eq!(input.trim(), "-A INPUT -j BANWARD");
         }
@@ -438,7 +468,7 @@ fn what_others_change_is_no_damage() {
         let net = Net::new();
         let mut backend = net.open(flavour, |_| ());
         net.guard(|| backend.sync(&[entry("192.0.2.1", 600)], Timestamp::now()).unwrap());
-        let variant = if flavour == Flavour::Legacy { "iptables-legacy" } else { "iptables-nft" };
+        let variant = if flavour.is_legacy() { "iptables-legacy" } else { "iptables-nft" };
         net.run(&format!("{variant} -A INPUT -p tcp --dport 22 -j ACCEPT"));
         net.run("ipset create theirs hash:ip");
         net.run("nft add table inet theirs");
@@ -463,7 +493,7 @@ fn what_was_put_is_held_and_read_back() {
         assert_eq!(held.len(), 4, "{flavour:?} {held:?}");
         for entry in &entries[..4] {
             let found = held.iter().find(|held| held.prefix == entry.prefix).unwrap();
-            let longest = if flavour == Flavour::Nftables { years } else { ipset::LONGEST };
+            let longest = if flavour.choice() == Choice::Iptables { ipset::LONGEST } else { years };
             let left = |until: Until| until.remaining(Timestamp::now()).map(|left| left.min(longest).as_secs());
             match (left(found.until), left(entry.until)) {
                 (Some(found), Some(wanted)) => assert!(found.abs_diff(wanted) <= 3, "{flavour:?} {found} {wanted}"),
@@ -478,8 +508,10 @@ fn a_sync_takes_out_what_is_not_in_the_list() {
     for flavour in ALL {
         let net = Net::new();
         let mut backend = net.open(flavour, |_| ());
-        let scoped =
-            Entry { scope: scope::of(vec![Port { protocol: Protocol::Tcp, number: 80 }]), ..entry("192.0.2.3", 60) };
+        let scoped = Entry {
+            scope: Scope::of_ports(vec![Port { protocol: Protocol::Tcp, number: 80 }]),
+            ..entry("192.0.2.3", 60)
+        };
         let first = [entry("192.0.2.1", 600), entry("192.0.2.2", 600), entry("198.51.100.0/24", 60), scoped];
         net.guard(|| backend.sync(&first, Timestamp::now()).unwrap());
         let second = [entry("192.0.2.2", 6000), entry("192.0.2.4", 600)];
@@ -609,11 +641,11 @@ impl Owner {
     }
 
     fn with(net: &Net, flavour: Flavour, ledger: Vec<Entry>, change: impl FnOnce(&mut Settings)) -> Owner {
-        let backend = if flavour == Flavour::Nftables { Choice::Nftables } else { Choice::Iptables };
+        let backend = flavour.choice();
         let (sender, reports) = tokio::sync::mpsc::channel(16);
         let mut settings = Settings { backend, ..settings() };
         change(&mut settings);
-        let task = net.guard(|| spawn(settings, sender).unwrap());
+        let task = net.guard(|| spawn(settings, Box::new(open_ending_flows), sender).unwrap());
         Owner { task, reports, ledger }
     }
 

@@ -1,41 +1,112 @@
-//! The bans that stand, by prefix and owner, in memory.
+//! The bans that stand, by prefix and owner, in memory: some fifty bytes for each, because what many have in common is
+//! kept once.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Bound;
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
-use super::{Ban, nets};
+use super::causes::{Cause, CauseId, Causes};
+use super::{Ban, Scope, nets};
 use crate::filters::Evidence;
 use crate::policy::breaker::{Standing, covered};
+use crate::time::{Timestamp, Until};
 
-/// Every owner's claim on every prefix. A prefix without an owner is not in the map.
-#[derive(Debug, Default)]
+/// A ban without its prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Row {
+    /// Microseconds since 1970, as the end.
+    since: i64,
+    end: i64,
+    pub(super) cause: CauseId,
+    count: u32,
+}
+
+/// The end of what does not end.
+const FOREVER: i64 = i64::MAX;
+
+impl Row {
+    pub(super) fn until(&self) -> Until {
+        if self.end == FOREVER { Until::Forever } else { Until::At(Timestamp::from_micros(self.end)) }
+    }
+
+    /// It and its cause.
+    fn of(ban: Ban) -> (Row, Cause) {
+        let end = match ban.until {
+            Until::At(end) => end.as_micros(),
+            Until::Forever => FOREVER,
+        };
+        let row = Row { since: ban.since.as_micros(), end, cause: 0, count: ban.count };
+        (row, Cause { jail: ban.jail, scope: ban.scope, reason: ban.reason, evidence: ban.evidence })
+    }
+
+    fn ban(&self, prefix: IpNet, cause: &Cause) -> Ban {
+        Ban {
+            prefix,
+            jail: Arc::clone(&cause.jail),
+            scope: cause.scope.clone(),
+            since: Timestamp::from_micros(self.since),
+            until: self.until(),
+            reason: Arc::clone(&cause.reason),
+            count: self.count,
+            evidence: cause.evidence,
+        }
+    }
+}
+
+/// Every owner's claim on every prefix. A prefix without an owner is in neither map.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Bans {
-    by_prefix: BTreeMap<IpNet, Vec<Ban>>,
+    by_prefix: BTreeMap<IpNet, Row>,
+    /// The second owner of a prefix and those after it: few prefixes have any.
+    others: BTreeMap<IpNet, Vec<Row>>,
+    causes: Causes,
     /// How many prefixes there are of each family (IPv6 or not) and length: few lengths are ever in use.
     lengths: BTreeMap<(bool, u8), usize>,
     standing: Standing,
 }
 
 impl Bans {
-    /// The bans of exactly this prefix.
-    pub(super) fn owners(&self, prefix: &IpNet) -> &[Ban] {
-        self.by_prefix.get(prefix).map_or(&[], Vec::as_slice)
+    /// The bans of exactly this prefix, by owner.
+    pub(super) fn owners(&self, prefix: &IpNet) -> Vec<Ban> {
+        self.by_prefix.get(prefix).map(|row| self.bans_of(*prefix, row).collect()).unwrap_or_default()
+    }
+
+    /// What one owner bans of exactly this prefix, and until when. Allocates nothing.
+    pub(super) fn claim(&self, prefix: &IpNet, jail: &str) -> Option<(&Scope, Until)> {
+        self.rows_of(prefix, self.by_prefix.get(prefix)?).find_map(|row| {
+            let cause = self.causes.get(row.cause);
+            (*cause.jail == *jail).then(|| (&cause.scope, row.until()))
+        })
+    }
+
+    pub(super) fn is_banned(&self, prefix: &IpNet) -> bool {
+        self.by_prefix.contains_key(prefix)
     }
 
     /// Takes one owner's ban out.
     pub(super) fn take(&mut self, prefix: &IpNet, jail: &str) -> Option<Ban> {
-        let owners = self.by_prefix.get_mut(prefix)?;
-        let place = owners.iter().position(|ban| &*ban.jail == jail)?;
-        let ban = owners.remove(place);
-        if owners.is_empty() {
-            self.by_prefix.remove(prefix);
-            let length = family_and_length(prefix);
-            match self.lengths.get_mut(&length) {
-                Some(count) if *count > 1 => *count -= 1,
-                _ => drop(self.lengths.remove(&length)),
+        let first = self.by_prefix.get_mut(prefix)?;
+        let is_theirs = |row: &Row| &*self.causes.get(row.cause).jail == jail;
+        let taken =
+            if is_theirs(first) { *first } else { *self.others.get(prefix)?.iter().find(|row| is_theirs(row))? };
+        if let Some(others) = self.others.get_mut(prefix) {
+            match others.iter().position(|row| *row == taken) {
+                Some(place) => drop(others.remove(place)),
+                None => *first = others.remove(0),
             }
+            if others.is_empty() {
+                self.others.remove(prefix);
+            }
+        } else {
+            self.by_prefix.remove(prefix);
+            self.count_length(prefix, false);
         }
+        let ban = taken.ban(*prefix, self.causes.get(taken.cause));
+        self.causes.release(taken.cause);
         self.standing.bans -= 1;
         self.standing.forgeable -= usize::from(ban.evidence == Evidence::Forgeable);
         self.standing.addresses = self.standing.addresses.saturating_sub(covered(ban.prefix));
@@ -44,29 +115,79 @@ impl Bans {
 
     /// Puts a ban in whose owner has none on that prefix.
     pub(super) fn put(&mut self, ban: Ban) {
-        self.standing.bans += 1;
-        self.standing.forgeable += usize::from(ban.evidence == Evidence::Forgeable);
-        self.standing.addresses = self.standing.addresses.saturating_add(covered(ban.prefix));
-        if let Some(owners) = self.by_prefix.get_mut(&ban.prefix) {
-            let place = owners.partition_point(|other| other.jail < ban.jail);
-            owners.insert(place, ban);
-        } else {
-            *self.lengths.entry(family_and_length(&ban.prefix)).or_default() += 1;
-            // Nearly every prefix has one owner: `vec!` takes the room of one, `push` that of four.
-            self.by_prefix.insert(ban.prefix, vec![ban]);
+        let (prefix, evidence) = (ban.prefix, ban.evidence);
+        let (mut row, cause) = Row::of(ban);
+        row.cause = self.causes.take(cause);
+        self.count(&prefix, evidence);
+        match self.by_prefix.entry(prefix) {
+            Entry::Occupied(_) => self.others.entry(prefix).or_default().push(row),
+            Entry::Vacant(place) => {
+                place.insert(row);
+                self.count_length(&prefix, true);
+            }
         }
     }
 
-    pub(super) fn covering(&self, prefix: IpNet) -> impl Iterator<Item = &Ban> {
-        nets::covering(&self.by_prefix, prefix).flat_map(|(_, owners)| owners)
+    /// Puts many bans in at once, sorted by prefix; their causes are [taken](Bans::take_cause) already. Only into an empty
+    /// collection: it becomes as small as it can be.
+    pub(super) fn fill(&mut self, rows: Vec<(IpNet, Row)>) {
+        let mut firsts: Vec<(IpNet, Row)> = Vec::with_capacity(rows.len());
+        for (prefix, row) in rows {
+            self.count(&prefix, self.causes.get(row.cause).evidence);
+            if firsts.last().is_some_and(|(last, _)| *last == prefix) {
+                self.others.entry(prefix).or_default().push(row);
+            } else {
+                self.count_length(&prefix, true);
+                firsts.push((prefix, row));
+            }
+        }
+        self.by_prefix = firsts.into_iter().collect();
     }
 
-    pub(super) fn within(&self, prefix: IpNet) -> impl Iterator<Item = &Ban> {
-        nets::within(&self.by_prefix, prefix).flat_map(|(_, owners)| owners)
+    pub(super) fn take_cause(&mut self, cause: Cause) -> CauseId {
+        self.causes.take(cause)
+    }
+
+    pub(super) fn share_cause(&mut self, id: CauseId) {
+        self.causes.share(id);
+    }
+
+    pub(super) fn release_cause(&mut self, id: CauseId) {
+        self.causes.release(id);
+    }
+
+    pub(super) fn cause(&self, id: CauseId) -> &Cause {
+        self.causes.get(id)
+    }
+
+    fn count(&mut self, prefix: &IpNet, evidence: Evidence) {
+        self.standing.bans += 1;
+        self.standing.forgeable += usize::from(evidence == Evidence::Forgeable);
+        self.standing.addresses = self.standing.addresses.saturating_add(covered(*prefix));
+    }
+
+    fn count_length(&mut self, prefix: &IpNet, more: bool) {
+        let length = family_and_length(prefix);
+        let count = self.lengths.entry(length).or_default();
+        if more {
+            *count += 1;
+        } else if *count > 1 {
+            *count -= 1;
+        } else {
+            self.lengths.remove(&length);
+        }
+    }
+
+    pub(super) fn covering(&self, prefix: IpNet) -> impl Iterator<Item = Ban> {
+        nets::covering(&self.by_prefix, prefix).flat_map(|(net, row)| self.bans_of(*net, row))
+    }
+
+    pub(super) fn within(&self, prefix: IpNet) -> impl Iterator<Item = Ban> {
+        nets::within(&self.by_prefix, prefix).flat_map(|(net, row)| self.bans_of(*net, row))
     }
 
     /// The bans of shorter prefixes that contain this one.
-    pub(super) fn around(&self, prefix: IpNet) -> impl Iterator<Item = &Ban> {
+    pub(super) fn around(&self, prefix: IpNet) -> impl Iterator<Item = Ban> {
         let (family, length) = family_and_length(&prefix);
         let shorter = self.lengths.range((family, 0)..(family, length)).map(|((_, length), _)| *length);
         let wider = shorter.filter_map(move |length| IpNet::new(prefix.addr(), length).ok());
@@ -79,21 +200,54 @@ impl Bans {
     }
 
     /// All bans by prefix, then owner.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Ban> {
-        self.by_prefix.values().flatten()
+    pub(super) fn iter(&self) -> impl Iterator<Item = Ban> {
+        self.by_prefix.iter().flat_map(|(prefix, row)| self.bans_of(*prefix, row))
     }
 
-    pub(super) fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
-        self.by_prefix.keys()
+    /// Every claim by prefix: whose, on what, until when.
+    pub(super) fn claims(&self) -> impl Iterator<Item = (IpNet, &Cause, Until)> {
+        let rows = self.by_prefix.iter().flat_map(|(prefix, row)| self.rows_of(prefix, row).map(|row| (*prefix, row)));
+        rows.map(|(prefix, row)| (prefix, self.causes.get(row.cause), row.until()))
     }
 
-    pub(super) fn count(&self) -> usize {
+    /// The rows from one prefix up to, but not with, another.
+    pub(super) fn rows_between(&self, start: IpNet, end: Option<IpNet>) -> impl Iterator<Item = (IpNet, Row)> {
+        let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+        let prefixes = self.by_prefix.range((Bound::Included(start), end));
+        prefixes.flat_map(|(prefix, row)| self.rows_of(prefix, row).map(|row| (*prefix, row)))
+    }
+
+    /// Of how many bans each jail is the owner, and which packets they drop.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = (&Arc<str>, &Scope, usize)> {
+        self.causes.iter().map(|(cause, bans)| (&cause.jail, &cause.scope, bans))
+    }
+
+    pub(super) fn count_all(&self) -> usize {
         self.standing.bans
     }
 
     /// How much that is in all; what several owners ban, or what lies within another ban, as often as it is banned.
     pub(super) fn standing(&self) -> Standing {
         self.standing
+    }
+
+    fn rows_of(&self, prefix: &IpNet, first: &Row) -> impl Iterator<Item = Row> {
+        // Nearly always there is not one of these.
+        let others = if self.others.is_empty() { None } else { self.others.get(prefix) };
+        std::iter::once(*first).chain(others.into_iter().flatten().copied())
+    }
+
+    fn bans_of(&self, prefix: IpNet, first: &Row) -> impl Iterator<Item = Ban> {
+        let mut rows = self.rows_of(&prefix, first);
+        let ban = move |row: Row| row.ban(prefix, self.causes.get(row.cause));
+        let first = rows.next().map(ban);
+        let mut others: Vec<Ban> = rows.map(ban).collect();
+        if !others.is_empty() {
+            others.extend(first.clone());
+            others.sort_by(|a, b| a.jail.cmp(&b.jail));
+        }
+        let alone = first.filter(|_| others.is_empty());
+        alone.into_iter().chain(others)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The ledger itself: what stands, how that changes, and what is to be written down of it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::bans::{Bans, extended};
+use super::ends::{Ending, Ends};
 use super::history::{Ended, History, How, Past};
 use super::lists::Lists;
+use super::pages::Pages;
 use super::positions::Positions;
-use super::records::{Key, Record};
+use super::records::Key;
 use super::writer::{Group, Writer};
-use super::{Ban, Change, Entry, Scope};
+use super::{Ban, Change, Entry, Scope, Stage};
 use crate::filters::Evidence;
 use crate::policy::breaker::Standing;
 use crate::policy::grant::Grant;
@@ -23,12 +25,12 @@ use crate::time::{Timestamp, Until};
 /// Longest reason of a ban, in bytes; the rest is cut. Values of the store must stay small.
 const MAX_REASON: usize = 512;
 
-/// Something that ends by itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Ending {
-    Ban(IpNet, Arc<str>),
-    List(Arc<str>),
-    Grant(IpNet),
+/// How many bans a jail has at the moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BanCount {
+    pub(crate) all: u64,
+    /// Those of them that only limit.
+    pub(crate) limited: u64,
 }
 
 /// Who is banned, why, until when, how often before; and how far the logs were read.
@@ -40,14 +42,26 @@ pub(crate) struct Ledger {
     pub(super) lists: Lists,
     /// Prefixes that a person allowed.
     pub(super) grants: BTreeMap<IpNet, Grant>,
-    pub(super) ends: BTreeSet<(Timestamp, Ending)>,
+    pub(super) ends: Ends,
     pub(super) history: History,
     pub(super) positions: Positions,
+    pub(super) pages: Pages,
     pub(super) pending: Group,
     /// Names of the lists that are to be written, or removed if there is none any more.
     pub(super) pending_lists: BTreeSet<Arc<str>>,
     /// `None` in memory: nothing is written.
     pub(super) writer: Option<Writer>,
+}
+
+/// All bans as they were at a moment.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot(Bans);
+
+impl Snapshot {
+    /// By prefix, then owner.
+    pub(crate) fn bans(&self) -> impl Iterator<Item = Ban> {
+        self.0.iter()
+    }
 }
 
 impl Ledger {
@@ -74,7 +88,7 @@ impl Ledger {
                 None => ban,
             };
             if standing.as_ref() != Some(&now_standing) {
-                ledger.record(&Record::Ban(now_standing.clone()));
+                ledger.record_ban(&prefix);
             }
             ledger.put(now_standing);
         });
@@ -107,26 +121,54 @@ impl Ledger {
     /// Everything that bans this address, lists included, the shortest prefix first.
     pub(crate) fn bans_covering(&self, address: IpAddr) -> Vec<Ban> {
         let address = IpNet::from(address);
-        self.bans.covering(address).cloned().chain(self.lists.covering(address)).collect()
+        self.bans.covering(address).chain(self.lists.covering(address)).collect()
     }
 
     /// Everything that bans this prefix or a part of it, lists included.
     pub(crate) fn bans_within(&self, prefix: IpNet) -> Vec<Ban> {
-        self.bans.within(prefix).cloned().chain(self.lists.within(prefix)).collect()
+        self.bans.within(prefix).chain(self.lists.within(prefix)).collect()
     }
 
-    /// The bans of exactly this prefix, lists not included.
-    pub(crate) fn bans_of(&self, prefix: &IpNet) -> &[Ban] {
+    /// Which packets of exactly this prefix one owner bans, and until when.
+    pub(crate) fn claim(&self, prefix: &IpNet, jail: &str) -> Option<(&Scope, Until)> {
+        self.bans.claim(prefix, jail)
+    }
+
+    /// The bans of exactly this prefix by owner, lists not included.
+    pub(crate) fn bans_of(&self, prefix: &IpNet) -> Vec<Ban> {
         self.bans.owners(prefix)
     }
 
     /// All bans by prefix, then owner; lists not included.
-    pub(crate) fn bans(&self) -> impl Iterator<Item = &Ban> {
+    pub(crate) fn bans(&self) -> impl Iterator<Item = Ban> {
         self.bans.iter()
     }
 
+    /// All bans as they are now, for another thread: some fifty bytes for each.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot(self.bans.clone())
+    }
+
     pub(crate) fn ban_count(&self) -> usize {
-        self.bans.count()
+        self.bans.count_all()
+    }
+
+    /// Of how many bans each jail is the owner. Takes time in proportion to the different reasons, not to the bans.
+    pub(crate) fn ban_counts(&self) -> HashMap<&str, BanCount> {
+        let mut counts: HashMap<&str, BanCount> = HashMap::new();
+        for (jail, scope, bans) in self.bans.kinds() {
+            let count = counts.entry(jail).or_default();
+            count.all += bans as u64;
+            if scope.stage() == Stage::Limit {
+                count.limited += bans as u64;
+            }
+        }
+        counts
+    }
+
+    /// The scopes that bans have, in the same time.
+    pub(crate) fn scopes(&self) -> BTreeSet<Scope> {
+        self.bans.kinds().map(|(_, scope, _)| scope.clone()).collect()
     }
 
     /// How much is banned at the moment; lists not included.
@@ -136,7 +178,7 @@ impl Ledger {
 
     /// Whether something within `neighbourhood`, other than `prefix`, is banned for evidence that cannot be forged.
     pub(crate) fn has_proven_ban_beside(&self, prefix: IpNet, neighbourhood: IpNet) -> bool {
-        let beside = |ban: &&Ban| ban.evidence == Evidence::Proven && !overlap(ban.prefix, prefix);
+        let beside = |ban: &Ban| ban.evidence == Evidence::Proven && !overlap(ban.prefix, prefix);
         self.bans.within(neighbourhood).find(beside).is_some()
     }
 
@@ -145,10 +187,7 @@ impl Ledger {
     /// One entry per prefix and scope, with the latest end of its owners, as far as it is not over and not folded into a
     /// wider one.
     pub(crate) fn entries(&self, now: Timestamp) -> Vec<Entry> {
-        let mut entries = Vec::with_capacity(self.bans.count() + self.listed_count());
-        for prefix in self.bans.prefixes() {
-            entries.extend(self.shown(prefix));
-        }
+        let mut entries = self.entries_of_bans();
         let mut listed: Vec<(IpNet, Until)> = Vec::with_capacity(self.listed_count());
         for list in self.lists.iter() {
             listed.extend(list.prefixes.iter().map(|prefix| (*prefix, list.until)));
@@ -156,20 +195,54 @@ impl Ledger {
         // The latest end of each prefix comes first and stays. Those with a ban were entered above.
         listed.sort_unstable_by(|a, b| (a.0, b.1).cmp(&(b.0, a.1)));
         listed.dedup_by_key(|(prefix, _)| *prefix);
-        listed.retain(|(prefix, _)| self.bans.owners(prefix).is_empty());
+        listed.retain(|(prefix, _)| !self.bans.is_banned(prefix));
+        entries.reserve_exact(listed.len());
         entries.extend(listed.into_iter().map(|(prefix, until)| Entry { prefix, scope: Scope::default(), until }));
         entries.retain(|entry| !entry.until.is_over(now));
         entries
     }
 
+    /// What is [shown](Ledger::shown) of all banned prefixes, in one go: as they are in order, those around a prefix stand
+    /// before it, and are the ends of a chain.
+    fn entries_of_bans(&self) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = Vec::with_capacity(self.bans.count_all() + self.listed_count());
+        let mut around: Vec<(IpNet, &Scope, Until)> = Vec::new();
+        let mut claims = self.bans.claims().peekable();
+        let mut own: Vec<(&Scope, Until)> = Vec::new();
+        while let Some((prefix, cause, until)) = claims.next() {
+            own.clear();
+            own.push((&cause.scope, until));
+            while let Some((_, cause, until)) = claims.next_if(|(next, _, _)| *next == prefix) {
+                own.push((&cause.scope, until));
+            }
+            while around.last().is_some_and(|(net, _, _)| !net.contains(&prefix)) {
+                around.pop();
+            }
+            for entry in self.united(prefix, own.iter().map(|(scope, until)| ((*scope).clone(), *until))) {
+                let folds = |(_, scope, until): &(IpNet, &Scope, Until)| {
+                    (scope.is_all() || **scope == entry.scope) && *until >= entry.until
+                };
+                if !around.iter().any(folds) {
+                    entries.push(entry);
+                }
+            }
+            around.extend(own.iter().map(|(scope, until)| (prefix, *scope, *until)));
+        }
+        entries
+    }
+
     fn entries_of(&self, prefix: &IpNet) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = Vec::new();
-        let owners = self.bans.owners(prefix).iter().map(|ban| (ban.scope.clone(), ban.until));
-        let listed = self.lists.end_of(prefix, None).map(|until| (Scope::default(), until));
+        self.united(*prefix, self.bans.owners(prefix).into_iter().map(|ban| (ban.scope, ban.until)))
+    }
+
+    /// One entry per scope of those who ban a prefix and of the lists that it is in, with the latest end.
+    fn united(&self, prefix: IpNet, owners: impl Iterator<Item = (Scope, Until)>) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = Vec::with_capacity(1);
+        let listed = self.lists.end_of(&prefix, None).map(|until| (Scope::default(), until));
         for (scope, until) in owners.chain(listed) {
             match entries.iter_mut().find(|entry| entry.scope == scope) {
                 Some(entry) => entry.until = entry.until.max(until),
-                None => entries.push(Entry { prefix: *prefix, scope, until }),
+                None => entries.push(Entry { prefix, scope, until }),
             }
         }
         entries
@@ -178,8 +251,8 @@ impl Ledger {
     /// Whether a ban of a wider prefix drops all that this entry of a banned prefix does, for at least as long: then the
     /// kernel need not hold it. Lists neither fold nor are folded.
     pub(super) fn is_folded(&self, entry: &Entry) -> bool {
-        let includes = |ban: &Ban| (ban.scope.is_all() || ban.scope == entry.scope) && ban.until >= entry.until;
-        self.bans.around(entry.prefix).any(includes) && !self.bans.owners(&entry.prefix).is_empty()
+        let includes = |ban: Ban| ban.scope.covers(&entry.scope) && ban.until >= entry.until;
+        self.bans.is_banned(&entry.prefix) && self.bans.around(entry.prefix).any(includes)
     }
 
     /// What the kernel is to hold of a prefix.
@@ -208,10 +281,7 @@ impl Ledger {
     /// Ends what is over. The bans that ended; lists and grants are not among them.
     pub(crate) fn expire(&mut self, now: Timestamp) -> (Vec<Ban>, Vec<Change>) {
         let (mut ended, mut changes) = (Vec::new(), Vec::new());
-        while let Some((end, _)) = self.ends.first()
-            && *end <= now
-            && let Some((end, ending)) = self.ends.pop_first()
-        {
+        while let Some((end, ending)) = self.next_ending(now) {
             match ending {
                 Ending::Ban(prefix, jail) => {
                     let (ban, steps) = self.changing(&prefix, |ledger| ledger.end(&prefix, &jail, end, How::Expired));
@@ -230,7 +300,40 @@ impl Ledger {
 
     /// When [`Ledger::expire`] has something to do next.
     pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
-        self.ends.first().map(|(end, _)| *end)
+        self.ends.next().map(|end| end.unwrap_or_else(|horizon| horizon))
+    }
+
+    /// Takes the next that has ended by now.
+    fn next_ending(&mut self, now: Timestamp) -> Option<(Timestamp, Ending)> {
+        if let Some(Err(horizon)) = self.ends.next()
+            && horizon <= now
+        {
+            self.find_ends();
+        }
+        self.ends.pop(now)
+    }
+
+    /// Looks through everything for what ends soonest.
+    pub(super) fn find_ends(&mut self) {
+        let Ledger { ends, bans, lists, grants, .. } = self;
+        ends.clear();
+        for (prefix, cause, until) in bans.claims() {
+            if let Until::At(end) = until
+                && ends.is_soon(end)
+            {
+                ends.insert(end, Ending::Ban(prefix, Arc::clone(&cause.jail)));
+            }
+        }
+        for list in lists.iter() {
+            if let Until::At(end) = list.until {
+                ends.insert(end, Ending::List(Arc::clone(&list.name)));
+            }
+        }
+        for (prefix, grant) in grants {
+            if let Until::At(end) = grant.until {
+                ends.insert(end, Ending::Grant(*prefix));
+            }
+        }
     }
 
     // --- History ---
@@ -268,15 +371,15 @@ impl Ledger {
     /// Also used when the ledger is opened.
     pub(super) fn put(&mut self, ban: Ban) {
         if let Until::At(end) = ban.until {
-            self.ends.insert((end, Ending::Ban(ban.prefix, Arc::clone(&ban.jail))));
+            self.ends.insert(end, Ending::Ban(ban.prefix, Arc::clone(&ban.jail)));
         }
         self.bans.put(ban);
     }
 
-    fn take(&mut self, prefix: &IpNet, jail: &Arc<str>) -> Option<Ban> {
+    pub(super) fn take(&mut self, prefix: &IpNet, jail: &Arc<str>) -> Option<Ban> {
         let ban = self.bans.take(prefix, jail)?;
         if let Until::At(end) = ban.until {
-            self.ends.remove(&(end, Ending::Ban(*prefix, Arc::clone(jail))));
+            self.ends.remove(end, Ending::Ban(*prefix, Arc::clone(jail)));
         }
         Some(ban)
     }
@@ -284,7 +387,7 @@ impl Ledger {
     /// Ends one owner's ban and writes it into the history.
     fn end(&mut self, prefix: &IpNet, jail: &Arc<str>, at: Timestamp, how: How) -> Option<Ban> {
         let ban = self.take(prefix, jail)?;
-        self.delete(&Key::Ban(*prefix, jail));
+        self.record_ban(prefix);
         self.note_end(Ended { ban: ban.clone(), at, how });
         Some(ban)
     }
@@ -302,6 +405,9 @@ impl Ledger {
 
 /// The steps from what the kernel held to what it is to hold.
 fn differences(before: &[Entry], after: &[Entry]) -> Vec<Change> {
+    if let ([], [only]) = (before, after) {
+        return vec![Change::Set(only.clone())];
+    }
     let place = |entry: &Entry| (entry.prefix, entry.scope.clone());
     let (old, new): (HashSet<&Entry>, HashSet<_>) = (before.iter().collect(), after.iter().map(place).collect());
     let set = after.iter().filter(|entry| !old.contains(entry)).cloned().map(Change::Set);

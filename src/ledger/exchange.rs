@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::book::{Ending, Ledger};
+use super::book::Ledger;
+use super::ends::Ending;
 use super::lists::{List, ListError, union};
 use super::{Change, Entry, Scope};
 use crate::time::{Timestamp, Until};
@@ -44,7 +45,7 @@ impl Ledger {
     fn exchange_list(&mut self, name: &str, new: Option<List>) -> Vec<Change> {
         let old = self.lists.take(name);
         if let Some(Until::At(end)) = old.as_ref().map(|old| old.until) {
-            self.ends.remove(&(end, Ending::List(name.into())));
+            self.ends.remove(end, Ending::List(name.into()));
         }
         let prefixes = |list: &Option<List>| list.as_ref().map(|list| Arc::clone(&list.prefixes)).unwrap_or_default();
         let (before, after) = (prefixes(&old), prefixes(&new));
@@ -65,14 +66,14 @@ impl Ledger {
 
     /// The end that everything but one list gives to this prefix with all its ports.
     fn end_besides(&self, prefix: &IpNet, list: &str) -> Option<Until> {
-        let bans = self.bans.owners(prefix).iter().filter(|ban| ban.scope.is_all()).map(|ban| ban.until).max();
+        let bans = self.bans.owners(prefix).into_iter().filter(|ban| ban.scope.is_all()).map(|ban| ban.until).max();
         bans.max(self.lists.end_of(prefix, Some(list)))
     }
 
     /// Memory only: also for opening.
     pub(super) fn restore_list(&mut self, list: List) {
         if let Until::At(end) = list.until {
-            self.ends.insert((end, Ending::List(Arc::clone(&list.name))));
+            self.ends.insert(end, Ending::List(Arc::clone(&list.name)));
         }
         self.lists.put(list);
     }

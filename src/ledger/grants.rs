@@ -2,7 +2,8 @@
 
 use ipnet::IpNet;
 
-use super::book::{Ending, Ledger};
+use super::book::Ledger;
+use super::ends::Ending;
 use super::records::{Key, Record};
 use crate::policy::grant::Grant;
 use crate::time::Until;
@@ -37,7 +38,7 @@ impl Ledger {
     /// Memory only: for opening.
     pub(super) fn restore_grant(&mut self, prefix: IpNet, grant: Grant) {
         if let Until::At(end) = grant.until {
-            self.ends.insert((end, Ending::Grant(prefix)));
+            self.ends.insert(end, Ending::Grant(prefix));
         }
         self.grants.insert(prefix, grant);
     }
@@ -46,7 +47,7 @@ impl Ledger {
     fn take_grant(&mut self, prefix: &IpNet) -> Option<Grant> {
         let grant = self.grants.remove(prefix)?;
         if let Until::At(end) = grant.until {
-            self.ends.remove(&(end, Ending::Grant(*prefix)));
+            self.ends.remove(end, Ending::Grant(*prefix));
         }
         Some(grant)
     }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::book::Ledger;
 use super::records::{Key, Record};
 use super::writer::{Ack, Writer};
@@ -41,6 +43,7 @@ impl Ledger {
             let list = self.lists.get(&name).cloned();
             self.pending.lists.insert(name, list);
         }
+        self.pending.records.extend(self.pages.changed(&self.bans));
         if !self.pending.is_empty() {
             writer.queue(std::mem::take(&mut self.pending));
         }
@@ -60,6 +63,13 @@ impl Ledger {
     pub(super) fn record(&mut self, record: &Record) {
         if self.writer.is_some() {
             self.pending.records.insert(record.key().bytes(), Some(record.value()));
+        }
+    }
+
+    /// What bans there are of this prefix at the next commit is written.
+    pub(super) fn record_ban(&mut self, prefix: &IpNet) {
+        if self.writer.is_some() {
+            self.pages.touch(prefix);
         }
     }
 

@@ -1,14 +1,14 @@
 //! One file per list in the folder `lists` of the state directory: the list's record in its first line, then a prefix
 //! per line. It stands apart from the database, so that neither a million prefixes burden that, nor its damage them.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::files::{make_directory, sync_directory_of, write_atomically};
+use super::files::{make_directory, replace, sync_directory_of};
 use super::lists::List;
 use crate::time::{Timestamp, Until};
 
@@ -23,7 +23,7 @@ pub(super) fn is_good_name(name: &str) -> bool {
 
 pub(super) fn write(folder: &Path, list: &List) -> io::Result<()> {
     make_directory(folder)?;
-    write_atomically(&folder.join(file_name(&list.name)), text_of(list).as_bytes(), 0o600)
+    replace(&folder.join(file_name(&list.name)), 0o600, |file| fill(file, list))
 }
 
 pub(super) fn remove(folder: &Path, name: &str) -> io::Result<()> {
@@ -73,14 +73,10 @@ fn file_name(name: &str) -> String {
     file
 }
 
-fn text_of(list: &List) -> String {
+fn fill(file: &mut impl Write, list: &List) -> io::Result<()> {
     let (count, since, until, name) = (list.prefixes.len(), list.since, list.until, &list.name);
-    let mut text = format!("{HEAD}entries={count} since={since} until={until} name={name}\n");
-    text.reserve(count * 20);
-    for prefix in list.prefixes.iter() {
-        writeln!(text, "{prefix}").expect("writing to a String does not fail");
-    }
-    text
+    writeln!(file, "{HEAD}entries={count} since={since} until={until} name={name}")?;
+    list.prefixes.iter().try_for_each(|prefix| writeln!(file, "{prefix}"))
 }
 
 /// A list, and how many of its lines are missing or cannot be read. `None` without a first line that names it.
@@ -132,6 +128,12 @@ mod tests {
         for name in ["", " a", "a\nb", &"x".repeat(MAX_NAME + 1)] {
             assert!(!is_good_name(name), "{name:?}");
         }
+    }
+
+    fn text_of(list: &List) -> String {
+        let mut text = Vec::new();
+        fill(&mut text, list).unwrap();
+        String::from_utf8(text).unwrap()
     }
 
     #[test]

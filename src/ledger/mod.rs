@@ -4,29 +4,38 @@
 
 mod bans;
 mod book;
+mod causes;
+mod clock;
+mod ends;
 mod exchange;
 pub(crate) mod files;
 mod grants;
 mod history;
 mod home;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
 mod keep;
+pub(crate) mod limit;
 mod listfile;
 mod lists;
 mod nets;
 mod open;
+mod pages;
 mod port;
 mod positions;
 mod records;
+mod scope;
 mod store;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use book::Ledger;
+pub(crate) use book::{Ledger, Snapshot};
 pub(crate) use history::{Ended, How};
 pub(crate) use lists::List;
 pub(crate) use open::Opened;
+pub(crate) use scope::{Direction, Extent, Interface, Scope, Stage, Target};
 pub(crate) use store::survives_panic;
 
 use std::sync::Arc;
@@ -36,16 +45,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::filters::Evidence;
 use crate::time::{Timestamp, Until};
-
-/// Which packets of a banned prefix are dropped: empty for all, else ports, sorted, without duplicates.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct Scope(pub(crate) Arc<[Port]>);
-
-impl Scope {
-    pub(crate) fn is_all(&self) -> bool {
-        self.0.is_empty()
-    }
-}
 
 /// A port of a protocol, written `443/tcp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

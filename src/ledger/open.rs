@@ -2,11 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
+
+use super::Ban;
+use super::bans::Row;
 use super::book::Ledger;
+use super::causes::CauseId;
 use super::history::Ended;
 use super::home::{Home, LedgerError};
 use super::listfile;
-use super::records::Record;
+use super::pages::Page;
+use super::records::{Key, Record};
 use super::store::{FORMAT, Store, StoreError};
 use super::writer::Writer;
 use crate::time::Timestamp;
@@ -34,6 +40,10 @@ pub(crate) enum Opened {
 #[derive(Default)]
 struct Kept {
     ledger: Ledger,
+    /// Of pages, which are read from the last to the first: in falling order of prefixes.
+    rows: Vec<(IpNet, Row)>,
+    /// Bans that are not in pages yet.
+    alone: Vec<Ban>,
     ended: Vec<(u64, Ended)>,
     skipped: u64,
 }
@@ -44,9 +54,13 @@ impl Ledger {
         let home = Home::take(state_dir)?;
         let fresh = !home.store().exists();
         let (store, kept, aside) = open_store(&home, now)?;
-        let (mut ledger, skipped) = kept.finish(&home)?;
+        let (mut ledger, alone, skipped) = kept.finish(&home)?;
         let writer = Writer::spawn(home, store);
         ledger.writer = Some(writer.map_err(|why| LedgerError::Directory { path: state_dir.to_owned(), why })?);
+        for ban in alone {
+            ledger.delete(&Key::Ban(ban.prefix, &ban.jail));
+            ledger.ban(ban);
+        }
         let (over, _) = ledger.expire(now);
         ledger.forget_positions();
         ledger.commit(None);
@@ -87,7 +101,8 @@ fn open_store(home: &Home, now: Timestamp) -> Result<(Store, Kept, Option<Aside>
 impl Kept {
     fn add(&mut self, key: &[u8], value: &[u8]) {
         match Record::read(key, value) {
-            Some(Record::Ban(ban)) => self.ledger.put(ban),
+            Some(Record::Page { start, page }) => self.add_page(start, page),
+            Some(Record::Ban(ban)) => self.alone.push(ban),
             Some(Record::Ended { sequence, ended }) => self.ended.push((sequence, ended)),
             Some(Record::Grant { prefix, grant }) => self.ledger.restore_grant(prefix, grant),
             Some(Record::Past { prefix, bans, last_end }) => self.ledger.history.remember(prefix, bans, last_end),
@@ -98,7 +113,27 @@ impl Kept {
         }
     }
 
-    fn finish(mut self, home: &Home) -> Result<(Ledger, u64), LedgerError> {
+    /// What lies behind the start of the next page belongs to that one.
+    fn add_page(&mut self, start: IpNet, page: Page) {
+        let next = self.ledger.pages.restore(start);
+        let causes: Vec<CauseId> = page.causes.into_iter().map(|cause| self.ledger.bans.take_cause(cause)).collect();
+        for (prefix, mut row) in page.bans.into_iter().rev() {
+            let own = prefix >= start && next.is_none_or(|next| prefix < next);
+            if let Some(cause) = causes.get(row.cause as usize).filter(|_| own) {
+                row.cause = *cause;
+                self.ledger.bans.share_cause(*cause);
+                self.rows.push((prefix, row));
+            }
+        }
+        for cause in causes {
+            self.ledger.bans.release_cause(cause);
+        }
+    }
+
+    fn finish(mut self, home: &Home) -> Result<(Ledger, Vec<Ban>, u64), LedgerError> {
+        self.rows.reverse();
+        self.ledger.bans.fill(self.rows);
+        self.ledger.find_ends();
         self.ended.sort_by_key(|(sequence, _)| *sequence);
         for (sequence, ended) in self.ended {
             self.ledger.history.push(sequence, ended);
@@ -108,6 +143,6 @@ impl Kept {
         for list in lists {
             self.ledger.restore_list(list);
         }
-        Ok((self.ledger, self.skipped + bad))
+        Ok((self.ledger, self.alone, self.skipped + bad))
     }
 }

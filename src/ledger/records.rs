@@ -1,4 +1,5 @@
-//! How the ledger's facts are written into the store: a short binary key, a JSON value.
+//! How the ledger's facts are written into the store: a short binary key, a JSON value but for
+//! the pages of bans, of which there may be very many.
 //!
 //! A record that cannot be read is skipped and counted; it never costs another one. Keys sort so that bans come first
 //! and positions last: what is written in the order of keys and cut short re-reads lines rather than skips them.
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::history::{Ended, How, MAX_ENDED};
+use super::pages::Page;
 use super::{Ban, Scope};
 use crate::filters::Evidence;
 use crate::policy::grant::Grant;
@@ -17,9 +19,14 @@ use crate::sources::Position;
 use crate::time::{Timestamp, Until};
 
 /// One fact.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record {
+    /// As earlier versions wrote it; now bans stand in pages.
     Ban(Ban),
+    Page {
+        start: IpNet,
+        page: Page,
+    },
     /// One of the bans that ended last, the `sequence`-th of all.
     Ended {
         sequence: u64,
@@ -48,10 +55,14 @@ pub(super) enum Key<'a> {
     Ban(IpNet, &'a str),
     Ended(u64),
     Grant(IpNet),
+    /// The page of bans that starts with this prefix.
+    Page(IpNet),
     Past(IpNet),
     Position(&'a str, &'a str),
 }
 
+const PAGE: u8 = b'a';
+/// A single ban, as ledgers of format 1 have them.
 const BAN: u8 = b'b';
 const ENDED: u8 = b'e';
 const GRANT: u8 = b'g';
@@ -169,6 +180,7 @@ impl Record {
     pub(super) fn key(&self) -> Key<'_> {
         match self {
             Record::Ban(ban) => Key::Ban(ban.prefix, &ban.jail),
+            Record::Page { start, .. } => Key::Page(*start),
             Record::Ended { sequence, .. } => Key::Ended(*sequence),
             Record::Grant { prefix, .. } => Key::Grant(*prefix),
             Record::Past { prefix, .. } => Key::Past(*prefix),
@@ -179,6 +191,7 @@ impl Record {
     pub(super) fn value(&self) -> Vec<u8> {
         match self {
             Record::Ban(ban) => json(&BanValue::of(ban)),
+            Record::Page { page, .. } => page.bytes(),
             Record::Ended { sequence, ended } => {
                 let (prefix, jail) = (ended.ban.prefix, Arc::clone(&ended.ban.jail));
                 let (ban, at) = (BanValue::of(&ended.ban), ended.at.into());
@@ -196,6 +209,10 @@ impl Record {
     pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Record> {
         let (tag, rest) = key.split_first()?;
         match *tag {
+            PAGE => {
+                let start: Vec<u8> = rest.iter().map(|byte| !byte).collect();
+                Some(Record::Page { start: read_prefix(&start)?.0, page: Page::read(value)? })
+            }
             BAN => {
                 let (prefix, jail) = read_prefix(rest)?;
                 let jail = std::str::from_utf8(jail).ok()?.into();
@@ -231,6 +248,10 @@ impl Key<'_> {
             // A ring of slots: the number of these records is bounded without ever deleting one.
             Key::Ended(sequence) => [&[ENDED], (sequence % u64::from(MAX_ENDED)).to_be_bytes().as_slice()].concat(),
             Key::Grant(prefix) => [&[GRANT], &*prefix_bytes(prefix)].concat(),
+            // Inverted, so that groups are written from the last page to the first: see `pages.rs`.
+            Key::Page(start) => {
+                std::iter::once(PAGE).chain(prefix_bytes(start).into_iter().map(|byte| !byte)).collect()
+            }
             Key::Past(prefix) => [&[PAST], &*prefix_bytes(prefix)].concat(),
             Key::Position(source, log) => [&[POSITION], source.as_bytes(), b"\0", log.as_bytes()].concat(),
         }
@@ -272,6 +293,8 @@ fn read_prefix(bytes: &[u8]) -> Option<(IpNet, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::ledger::{Port, Protocol};
     use crate::sources::Position;
@@ -280,7 +303,7 @@ mod tests {
         Ban {
             prefix: "2001:db8::/64".parse().unwrap(),
             jail: "sshd".into(),
-            scope: Scope([Port { protocol: Protocol::Tcp, number: 22 }].into()),
+            scope: Scope::of_ports(vec![Port { protocol: Protocol::Tcp, number: 22 }]),
             since: Timestamp::from_micros(1_795_224_600_123_456),
             until: Until::Forever,
             reason: "a \"reason\"\n".into(),
@@ -335,5 +358,55 @@ mod tests {
         }
         assert_eq!(Record::read(b"?", b"{}"), None);
         assert_eq!(Record::read(&[BAN, 4, 1, 2, 3, 4, 33], &Record::Ban(ban()).value()), None, "a /33 of IPv4");
+    }
+
+    fn any_net() -> impl Strategy<Value = IpNet> {
+        let v4 = (any::<[u8; 4]>(), 0_u8..=32).prop_map(|(octets, length)| IpNet::new(octets.into(), length));
+        let v6 = (any::<[u8; 16]>(), 0_u8..=128).prop_map(|(octets, length)| IpNet::new(octets.into(), length));
+        prop_oneof![v4, v6].prop_map(|net| net.unwrap().trunc())
+    }
+
+    prop_compose! {
+        fn any_ban()(
+            prefix in any_net(), jail in ".{0,40}", since in any::<i64>(), until in any::<Option<i64>>(), reason in ".{0,80}",
+            count in any::<u32>(), forgeable in any::<bool>(), ports in proptest::collection::vec(any::<(bool, u16)>(), 0..5),
+        ) -> Ban {
+            let protocol = |tcp| if tcp { Protocol::Tcp } else { Protocol::Udp };
+            let ports: Vec<Port> = ports.into_iter().map(|(tcp, number)| Port { protocol: protocol(tcp), number }).collect();
+            Ban {
+                prefix,
+                jail: jail.into(),
+                scope: Scope::of_ports(ports),
+                since: Timestamp::from_micros(since),
+                until: until.map_or(Until::Forever, |end| Until::At(Timestamp::from_micros(end))),
+                reason: reason.into(),
+                count,
+                evidence: if forgeable { Evidence::Forgeable } else { Evidence::Proven },
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_ban_is_read_as_it_was_written(ban in any_ban(), sequence in any::<u64>(), at in any::<i64>()) {
+            let ended = Ended { ban: ban.clone(), at: Timestamp::from_micros(at), how: How::Unbanned };
+            for record in [Record::Ban(ban), Record::Ended { sequence, ended }] {
+                prop_assert_eq!(Record::read(&record.key().bytes(), &record.value()), Some(record));
+            }
+        }
+
+        #[test]
+        fn any_position_is_read_as_it_was_written(
+            source in "[^\0]{0,40}", log in ".{0,80}", numbers in any::<[u64; 4]>(), cursor in ".{0,80}", kind in 0..3, seen in any::<i64>(),
+        ) {
+            let seen = Timestamp::from_micros(seen);
+            let position = match kind {
+                0 => Position::File { device: numbers[0], inode: numbers[1], offset: numbers[2], tail: numbers[3] },
+                1 => Position::Kmsg { boot: cursor, sequence: numbers[0] },
+                _ => Position::Journal { cursor, time: seen },
+            };
+            let record = Record::Position { source: source.into(), log: log.into(), position, seen };
+            prop_assert_eq!(Record::read(&record.key().bytes(), &record.value()), Some(record));
+        }
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::files::{make_directory, sync_directory_of};
 
 /// The format of keys and values. Raise it when an older Banward must not read them.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// Keys of the store's own records; the ledger's keys begin with a lower-case letter.
 const FORMAT_KEY: &[u8] = b"=format";
@@ -37,8 +37,8 @@ const TIMER_SLACK: u64 = 60_000_000_000;
 const LOCKED_TRIES: u32 = 250;
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 
-/// Bytes of sled's page cache.
-const CACHE: u64 = 32 << 20;
+/// Bytes of sled's page cache: a million bans are read once, at the start, and then only written.
+const CACHE: u64 = 2 << 20;
 
 /// Most records that are written as one indivisible batch; larger ones cost sled memory out of proportion.
 const MAX_BATCH: usize = 256;

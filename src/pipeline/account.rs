@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Decided, Trace};
+use super::evidence::Decided;
+use super::shelf::Trace;
 use super::{JailState, Pipeline, past};
 use crate::filters::Evidence;
 use crate::ledger::{Ban, Ended};
@@ -117,11 +118,12 @@ impl Pipeline {
 
     /// What led to the latest decisions, and what came last; each line once.
     fn lines(&self, prefix: IpNet) -> Vec<Line> {
-        let led = self.dossiers.cases(prefix).flat_map(|case| &case.lines);
+        let led = self.dossiers.cases(prefix).flat_map(|case| case.lines.iter().cloned());
         // Two lines with the same text are two lines; one that is kept in both places is one.
         let mut known = HashSet::new();
-        let fresh = |trace: &&Trace| known.insert((trace.line.as_ptr(), Arc::as_ptr(&trace.jail)));
-        let mut lines: Vec<Line> = led.chain(self.dossiers.lines(prefix)).filter(fresh).map(Line::of).collect();
+        let fresh = |trace: &Trace| known.insert(trace.number);
+        let mut lines: Vec<Line> =
+            led.chain(self.dossiers.lines(prefix)).filter(fresh).map(|trace| Line::of(&trace)).collect();
         lines.sort_by_key(|line| line.time);
         last(lines)
     }
@@ -150,9 +152,9 @@ impl Pipeline {
     /// How long the next ban by this jail would be, were there an offence once the one that stands is over; and which
     /// one it would be.
     fn next_ban(&self, state: &JailState, prefix: IpNet, now: Timestamp) -> Result<(String, u32), String> {
-        let standing = self.ledger.bans_of(&prefix).iter().find(|ban| ban.jail == state.name);
+        let standing = self.ledger.bans_of(&prefix).into_iter().find(|ban| ban.jail == state.name);
         let before = past(&self.ledger, &prefix, now);
-        let (at, last_end) = match standing.map(|ban| ban.until) {
+        let (at, last_end) = match standing.as_ref().map(|ban| ban.until) {
             Some(Until::Forever) => return Err("it is banned for ever".to_owned()),
             Some(Until::At(end)) if end > now => (end, Some(end)),
             Some(Until::At(_)) | None => (now, before.last_end),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::Ban;
+use crate::ledger::{Ban, Stage};
 use crate::policy::Reason;
 use crate::time::{Timestamp, Until};
 
@@ -37,6 +37,8 @@ fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D)
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     Banned,
+    /// Its packets above a rate are dropped; the next offence drops all of them.
+    Limited,
     /// So many neighbours have offended that their prefix is banned; `Banned` follows.
     Widened,
     /// A standing ban rests on better evidence than before, and may be longer for it.
@@ -65,12 +67,13 @@ pub(crate) enum Kind {
 impl Kind {
     /// Whether it tells until when something is banned from now on.
     fn starts(self) -> bool {
-        matches!(self, Kind::Banned | Kind::Widened | Kind::Confirmed)
+        matches!(self, Kind::Banned | Kind::Limited | Kind::Widened | Kind::Confirmed)
     }
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Kind::Banned => "banned",
+            Kind::Limited => "limited",
             Kind::Widened => "widened",
             Kind::Confirmed => "confirmed",
             Kind::Unbanned => "unbanned",
@@ -99,6 +102,15 @@ impl fmt::Display for Kind {
 impl Event {
     pub(crate) fn new(time: Timestamp, kind: Kind, text: impl Into<String>) -> Event {
         Event { time, kind, prefix: None, jail: None, until: None, text: text.into() }
+    }
+
+    /// A ban that begins, or becomes harder.
+    pub(crate) fn of_new(time: Timestamp, ban: &Ban) -> Event {
+        let kind = match ban.scope.stage() {
+            Stage::Limit => Kind::Limited,
+            Stage::Drop => Kind::Banned,
+        };
+        Event::of_ban(time, kind, ban)
     }
 
     pub(crate) fn of_ban(time: Timestamp, kind: Kind, ban: &Ban) -> Event {

@@ -2,34 +2,22 @@
 //! In memory only, and bounded: what is crowded out costs an answer to `banctl why`, never a ban.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::shelf::{Shelf, Trace};
 use crate::filters::Hit;
+use crate::keyed::Keys;
 use crate::policy::prefix::overlap;
 use crate::policy::{Decision, Reason};
 use crate::time::Timestamp;
 use crate::windows::Offence;
 
-/// Lines that are kept of a prefix.
-const LINES: usize = 5;
 /// Decisions that are kept of a prefix; the same one again is counted with the first.
 const DECISIONS: usize = 5;
-/// Prefixes of which lines are kept: about 4 MB, whatever the lines are.
-const PREFIXES: usize = 2048;
 /// Prefixes of which decisions are kept, and up to twice as many, with the lines that led to the last one: about 10 MB.
 const DECIDED: usize = 2048;
-
-/// A line that was a hit.
-#[derive(Clone, Debug)]
-pub(super) struct Trace {
-    pub(super) time: Timestamp,
-    pub(super) jail: Arc<str>,
-    /// Its beginning; attacker's text.
-    pub(super) line: Arc<[u8]>,
-}
 
 /// What was decided of one offence.
 #[derive(Clone, Debug)]
@@ -64,18 +52,14 @@ pub(super) struct Case {
 
 #[derive(Debug, Default)]
 pub(super) struct Dossiers {
-    recent: Recent,
+    recent: Shelf,
     cases: Generations<Case, DECIDED>,
 }
 
 impl Dossiers {
     /// Keeps the line of a hit.
     pub(super) fn note(&mut self, prefix: IpNet, jail: &Arc<str>, hit: &Hit) {
-        let lines = self.recent.lines_of(prefix);
-        if lines.len() == LINES {
-            lines.pop_front();
-        }
-        lines.push_back(Trace { time: hit.time, jail: Arc::clone(jail), line: Arc::clone(&hit.line) });
+        self.recent.note(prefix, jail, hit);
     }
 
     /// Keeps a decision on an offence of a prefix that was counted as `counted`, with the lines that led to it.
@@ -88,8 +72,8 @@ impl Dossiers {
         }
         // The lines that led to a ban are worth more than those that came in spite of it.
         if !matches!(decided.decision, Decision::Ignore(Reason::AlreadyBanned(_))) {
-            let of_jail = |line: &&Trace| line.jail == decided.jail;
-            case.lines = self.recent.lines_of(counted).iter().filter(of_jail).cloned().collect();
+            let of_jail = |line: &Trace| line.jail == decided.jail;
+            case.lines = self.recent.lines_of(counted).filter(of_jail).collect();
         }
         if case.decided.len() == DECISIONS {
             case.decided.pop_front();
@@ -98,8 +82,8 @@ impl Dossiers {
     }
 
     /// The latest lines of every prefix that has an address in common with this one.
-    pub(super) fn lines(&self, prefix: IpNet) -> impl Iterator<Item = &Trace> {
-        self.recent.iter().filter(move |(of, _)| overlap(**of, prefix)).flat_map(|(_, lines)| lines)
+    pub(super) fn lines(&self, prefix: IpNet) -> impl Iterator<Item = Trace> {
+        self.recent.iter().filter(move |(of, _)| overlap(*of, prefix)).flat_map(|(_, lines)| lines)
     }
 
     /// The same for decisions.
@@ -108,53 +92,25 @@ impl Dossiers {
     }
 }
 
-/// The lines of the prefixes that were seen last. A prefix has one place, which it takes from whoever had it: this is
-/// done for every hit, and costs some 20 ns. By chance, so that nobody can choose whom to crowd out.
-#[derive(Debug)]
-struct Recent {
-    places: Vec<(Option<IpNet>, VecDeque<Trace>)>,
-    keys: RandomState,
-}
-
-impl Default for Recent {
-    fn default() -> Self {
-        Recent { places: vec![(None, VecDeque::new()); PREFIXES], keys: RandomState::new() }
-    }
-}
-
-impl Recent {
-    fn lines_of(&mut self, prefix: IpNet) -> &mut VecDeque<Trace> {
-        let place = usize::try_from(self.keys.hash_one(prefix) % PREFIXES as u64).unwrap_or_default();
-        let (of, lines) = &mut self.places[place];
-        if *of != Some(prefix) {
-            *of = Some(prefix);
-            lines.clear();
-        }
-        lines
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&IpNet, &VecDeque<Trace>)> {
-        self.places.iter().filter_map(|(of, lines)| of.as_ref().map(|of| (of, lines)))
-    }
-}
-
 /// A map of `N` to twice as many prefixes: those that were not touched for the longest time are dropped, many at once.
 #[derive(Debug)]
 struct Generations<V, const N: usize> {
-    young: HashMap<IpNet, V>,
-    old: HashMap<IpNet, V>,
+    young: HashMap<IpNet, V, Keys>,
+    old: HashMap<IpNet, V, Keys>,
 }
 
 impl<V, const N: usize> Default for Generations<V, N> {
     fn default() -> Self {
-        Generations { young: HashMap::new(), old: HashMap::new() }
+        let keys = Keys::by_chance();
+        Generations { young: HashMap::with_hasher(keys), old: HashMap::with_hasher(keys) }
     }
 }
 
 impl<V: Default, const N: usize> Generations<V, N> {
     fn entry(&mut self, prefix: IpNet) -> &mut V {
         if self.young.len() >= N && !self.young.contains_key(&prefix) {
-            self.old = std::mem::take(&mut self.young);
+            let young = HashMap::with_hasher(*self.young.hasher());
+            self.old = std::mem::replace(&mut self.young, young);
         }
         let Generations { young, old } = self;
         young.entry(prefix).or_insert_with(|| old.remove(&prefix).unwrap_or_default())
@@ -170,6 +126,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+    use crate::pipeline::shelf::{LINES, PREFIXES};
     use crate::time::Until;
 
     const NOW: Timestamp = Timestamp::from_secs(1_795_224_600);
@@ -210,7 +167,7 @@ mod tests {
             dossiers.note(numbered(1000 + number), &jail, &hit(numbered(1000 + number), "flood"));
         }
         assert_eq!(dossiers.lines(numbered(7)).count(), 0);
-        assert!(dossiers.recent.iter().map(|(_, lines)| lines.len()).sum::<usize>() <= PREFIXES * LINES);
+        assert!(dossiers.recent.iter().map(|(_, lines)| lines.count()).sum::<usize>() <= PREFIXES * LINES);
     }
 
     #[test]

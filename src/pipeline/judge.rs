@@ -11,8 +11,9 @@ use super::evidence::Decided;
 use super::{JailState, Outcome, Pipeline, past};
 use crate::config::Jail;
 use crate::filters::{Evidence, Hit};
-use crate::ledger::{Ban, Scope};
+use crate::ledger::{Ban, Scope, Stage};
 use crate::policy::breaker::Turn;
+use crate::policy::escalation::Past;
 use crate::policy::ground::{Ground, Witness};
 use crate::policy::prefix::narrowed;
 use crate::policy::{self, BanSpec, Case, Decision, Reason};
@@ -93,22 +94,46 @@ impl Pipeline {
 
     pub(super) fn on_offence(&mut self, charge: &Charge<'_>, now: Timestamp, outcome: &mut Outcome) {
         let (hit, jail) = (charge.hit, self.jails[charge.jail].jail.clone());
-        let (witness, login) = (self.witness(hit), self.login(&jail, charge.counted, hit.time));
-        let prefix = match policy::weight(hit.evidence, witness, login) {
-            Evidence::Forgeable => narrowed(charge.counted, hit.address),
-            Evidence::Proven => charge.counted,
-        };
+        let witness = self.witness(hit);
+        let login = || self.login(&jail, charge.counted, hit.time);
+        let proven = hit.evidence == Evidence::Proven
+            || witness.is_some() && policy::weight(hit.evidence, witness, login()) == Evidence::Proven;
+        let prefix = if proven { charge.counted } else { narrowed(charge.counted, hit.address) };
         let prefix = self.spared(prefix, hit.address, now);
-        let plain = self.case(charge.jail, prefix, &jail.ban, hit.time, now);
-        let case = Case { evidence: hit.evidence, witness, login, ..plain };
-        let decision = policy::decide(&case, &self.allowlist, &mut self.bounds, self.ledger.standing());
-        let name = &self.jails[charge.jail].name;
-        self.dossiers.decided(prefix, charge.counted, Decided::of(charge.offence, hit.time, name, &decision));
+        if let Some(until) = self.still_banned(charge.jail, prefix, hit.time, now) {
+            // Nearly all offences of a flood: nothing else that is known of the prefix matters.
+            let why = Reason::AlreadyBanned(until);
+            self.note_decision(charge, prefix, &Decision::Ignore(why.clone()));
+            self.ignore(charge.jail, prefix, &why, now, outcome);
+        } else {
+            let (plain, login) = (self.case(charge.jail, prefix, &jail.ban, hit.time, now), login());
+            self.judge(charge, &Case { evidence: hit.evidence, witness, login, ..plain }, now, outcome);
+        }
+        self.look_at_breaker(now, outcome);
+    }
+
+    /// Until when this jail drops all of this prefix, if that is neither over now nor was at the time of a hit.
+    fn still_banned(&self, jail: usize, prefix: IpNet, at: Timestamp, now: Timestamp) -> Option<Until> {
+        let (scope, until) = self.ledger.claim(&prefix, &self.jails[jail].name)?;
+        let drops = scope.stage() == Stage::Drop && !until.is_over(at.max(now));
+        let stands = drops && policy::guard(prefix, &self.allowlist, now).is_ok();
+        stands.then_some(until)
+    }
+
+    /// Has the policy decide, and does as it says.
+    fn judge(&mut self, charge: &Charge<'_>, case: &Case<'_>, now: Timestamp, outcome: &mut Outcome) {
+        let (hit, prefix) = (charge.hit, case.prefix);
+        let decision = policy::decide(case, &self.allowlist, &mut self.bounds, self.ledger.standing());
+        self.note_decision(charge, prefix, &decision);
         match decision {
             Decision::Ban { until, count } => {
-                let ban = self.sentenced(charge, &case, until, count);
+                let ban = self.sentenced(charge, case, until, count);
                 if ban.evidence == Evidence::Forgeable {
                     outcome.doubted.push(hit.address);
+                }
+                if ban.scope.stage() == Stage::Limit {
+                    // The next stage takes a whole offence again, not the next hit of this one.
+                    self.jails[charge.jail].window.forget(charge.counted);
                 }
                 self.carry_out(charge.jail, ban, now, outcome);
                 if hit.evidence == Evidence::Proven {
@@ -118,14 +143,23 @@ impl Pipeline {
             }
             Decision::Ignore(why) => {
                 if let Reason::AlreadyOver { until, count } = why {
-                    let ban = self.sentenced(charge, &case, until, count);
+                    let ban = self.sentenced(charge, case, until, count);
                     self.ledger.note_over(ban);
                 }
-                self.jails[charge.jail].counts.ignored += 1;
-                self.tell_ignored(charge.jail, prefix, &why, now, outcome);
+                self.ignore(charge.jail, prefix, &why, now, outcome);
             }
         }
-        self.look_at_breaker(now, outcome);
+    }
+
+    fn ignore(&mut self, jail: usize, prefix: IpNet, why: &Reason, now: Timestamp, outcome: &mut Outcome) {
+        self.jails[jail].counts.ignored += 1;
+        self.tell_ignored(jail, prefix, why, now, outcome);
+    }
+
+    /// Keeps a decision for whoever asks why.
+    fn note_decision(&mut self, charge: &Charge<'_>, prefix: IpNet, decision: &Decision) {
+        let name = &self.jails[charge.jail].name;
+        self.dossiers.decided(prefix, charge.counted, Decided::of(charge.offence, charge.hit.time, name, decision));
     }
 
     /// The ban that was decided on.
@@ -133,7 +167,7 @@ impl Pipeline {
         Ban {
             prefix: case.prefix,
             jail: self.jails[charge.jail].name.clone(),
-            scope: self.scope(charge.jail, case.login.is_some()),
+            scope: self.staged(charge.jail, case, count),
             since: case.at,
             until,
             reason: reason(charge.hits(), &charge.grounds(case)).into(),
@@ -152,14 +186,20 @@ impl Pipeline {
         now: Timestamp,
     ) -> Case<'a> {
         let name = &self.jails[jail].name;
+        let standing = self.ledger.bans_of(&prefix).into_iter().find(|ban| ban.jail == *name);
+        let past = past(&self.ledger, &prefix, now);
+        // Who offends while limited has the same ban again, one stage further.
+        let limited = standing.as_ref().filter(|ban| ban.scope.stage() == Stage::Limit);
+        let again = limited.map_or(0, |ban| u32::from(ban.evidence == Evidence::Proven));
         Case {
             prefix,
             evidence: Evidence::Proven,
             witness: None,
             login: None,
             spec,
-            past: past(&self.ledger, &prefix, now),
-            standing: self.ledger.bans_of(&prefix).iter().find(|ban| ban.jail == *name).map(|ban| ban.until),
+            past: Past { bans: past.bans.saturating_sub(again), ..past },
+            standing: standing.as_ref().filter(|_| limited.is_none()).map(|ban| ban.until),
+            limited: limited.is_some(),
             at,
             now,
             dice: if spec.jitter == 0 { 0 } else { hash(&(self.seed, prefix, name, at)) },
@@ -168,7 +208,7 @@ impl Pipeline {
 
     fn carry_out(&mut self, jail: usize, ban: Ban, now: Timestamp, outcome: &mut Outcome) {
         self.jails[jail].counts.bans += 1;
-        outcome.events.push(Event::of_ban(now, Kind::Banned, &ban));
+        outcome.events.push(Event::of_new(now, &ban));
         outcome.changes.extend(self.ledger.ban(ban));
     }
 
@@ -189,14 +229,36 @@ impl Pipeline {
 
     /// When somebody last logged in from within this prefix, if that is not too long ago and means anything to the jail.
     pub(super) fn login(&self, jail: &Jail, prefix: IpNet, now: Timestamp) -> Option<Timestamp> {
-        let logins = self.logins.within(prefix, now - LOGIN_FOR).filter(|_| jail.ban.mercy);
-        logins.map(|(_, at)| at).max()
+        if !jail.ban.mercy {
+            return None;
+        }
+        self.logins.within(prefix, now - LOGIN_FOR).map(|(_, at)| at).max()
     }
 
     /// What a ban of this jail drops: with mercy the ports of its service only.
     fn scope(&self, jail: usize, mercy: bool) -> Scope {
         let state = &self.jails[jail];
-        if mercy && state.jail.scope.is_all() { state.service.scope.clone() } else { state.jail.scope.clone() }
+        let scope = &state.jail.scope;
+        if mercy && scope.ports.is_empty() {
+            return scope.with(|extent| extent.ports.clone_from(&state.service.scope.ports));
+        }
+        scope.clone()
+    }
+
+    /// The same at the stage that it has come to: who is banned for the first time may only be limited.
+    fn staged(&self, jail: usize, case: &Case<'_>, count: u32) -> Scope {
+        let scope = self.scope(jail, case.login.is_some());
+        match self.jails[jail].jail.stages.gentle() {
+            Some(limit) if count == 1 && !case.limited => scope.with(|extent| extent.limit = Some(limit)),
+            _ => scope,
+        }
+    }
+
+    /// Whether this hit was counted when its source was limited. After a restart, windows are filled with hits again.
+    pub(super) fn was_limited_for(&self, jail: usize, counted: IpNet, hit: &Hit) -> bool {
+        let state = &self.jails[jail];
+        let limited = |ban: &Ban| ban.jail == state.name && ban.scope.stage() == Stage::Limit && hit.time <= ban.since;
+        state.jail.stages.gentle && self.ledger.bans_within(counted).iter().any(limited)
     }
 
     /// The prefix of banned neighbours, where for their sake the hits of this one so far are an offence.
@@ -224,8 +286,8 @@ impl Pipeline {
             }
             let case = self.case(charge.jail, wide.prefix, &jail.ban, at, now);
             let decision = policy::decide(&case, &self.allowlist, &mut self.bounds, standing);
+            self.note_decision(charge, wide.prefix, &decision);
             let name = self.jails[charge.jail].name.clone();
-            self.dossiers.decided(wide.prefix, charge.counted, Decided::of(charge.offence, at, &name, &decision));
             let Decision::Ban { until, count } = decision else { continue };
             let ban = Ban {
                 prefix: wide.prefix,

@@ -27,26 +27,32 @@ impl Measured {
         Measured { pipeline: Pipeline::new(&setup.config, &wiring, Ledger::in_memory(), Allowlist::default()) }
     }
 
-    /// A hit of the source with this number, at so many milliseconds; how many bans it led to.
-    pub fn hit(&mut self, source: u32, proven: bool, millis: i64) -> usize {
-        let time = Timestamp::from_micros(1_795_224_600_000_000 + millis * 1000);
-        let hit = Hit {
-            address: IpAddr::from(source.to_be_bytes()),
-            time,
-            filter: 0,
-            pattern: 0,
-            user: None,
-            port: None,
-            evidence: if proven { Evidence::Proven } else { Evidence::Forgeable },
-            effect: Effect::Count(1),
-            repeat: 1,
-            line: (*b"").into(),
-        };
-        self.pipeline.on_hits(0, &[hit], false, time).changes.len()
+    /// Hits of the sources with these numbers, each at so many milliseconds, as a block of a log brings them; how many
+    /// bans they led to.
+    pub fn hits(&mut self, sources: impl IntoIterator<Item = (u32, i64)>, proven: bool) -> usize {
+        let evidence = if proven { Evidence::Proven } else { Evidence::Forgeable };
+        let hits: Vec<Hit> = sources.into_iter().map(|(source, millis)| hit(source, evidence, millis)).collect();
+        let Some(last) = hits.last() else { return 0 };
+        self.pipeline.on_hits(0, &hits, false, last.time).changes.len()
     }
 
     /// Sources in the table of the jail.
     pub fn tracked(&self) -> usize {
         self.pipeline.jails()[0].tracked()
+    }
+}
+
+fn hit(source: u32, evidence: Evidence, millis: i64) -> Hit {
+    Hit {
+        address: IpAddr::from(source.to_be_bytes()),
+        time: Timestamp::from_micros(1_795_224_600_000_000 + millis * 1000),
+        filter: 0,
+        pattern: 0,
+        user: None,
+        port: None,
+        evidence,
+        effect: Effect::Count(1),
+        repeat: 1,
+        line: (*b"").into(),
     }
 }

@@ -10,7 +10,9 @@ mod grants;
 mod judge;
 #[cfg(feature = "bench")]
 pub(crate) mod measure;
+mod pardons;
 pub(crate) mod positions;
+mod shelf;
 pub(crate) mod takeover;
 pub(crate) mod wiring;
 
@@ -23,6 +25,7 @@ use ipnet::IpNet;
 
 use crate::config::{Config, Jail};
 use crate::filters::{Effect, Evidence, Hit};
+use crate::keyed;
 use crate::ledger::{Ban, Change, How, Ledger, Scope};
 use crate::policy::allowlist::Allowlist;
 use crate::policy::breaker::Breaker;
@@ -37,10 +40,14 @@ use crate::windows::Window;
 use event::{Event, Kind, Shown};
 use evidence::Dossiers;
 use judge::Charge;
+use pardons::Pardons;
 use wiring::{Service, Wiring};
 
 /// The jail name of bans that a person made.
 pub(crate) const MANUAL: &str = "manual";
+
+/// How many hits are looked ahead.
+pub(crate) const AHEAD: usize = 32;
 
 /// The same ignored offence is told at most this often.
 const IGNORED_AGAIN: Duration = Duration::from_secs(600);
@@ -60,10 +67,12 @@ pub(crate) struct Pipeline {
     offenders: Recall,
     /// Addresses that people have logged in from.
     logins: Recall,
-    /// What the jitter of bans rests on: the same number, the same bans.
-    pub(crate) seed: u64,
+    /// What everything rests on that is left to chance, the jitter of bans and who makes room in a full window: the same
+    /// number and the same hits, the same bans.
+    seed: u64,
     told: HashMap<(IpNet, usize), Timestamp>,
     dossiers: Dossiers,
+    pardons: Pardons,
 }
 
 /// A jail with its window and its counts since the start.
@@ -84,8 +93,8 @@ pub(crate) struct Counts {
 }
 
 impl JailState {
-    fn new((jail, service): (Arc<Jail>, Service)) -> JailState {
-        let window = Window::new(&jail.window, jail.track);
+    fn new((jail, service): (Arc<Jail>, Service), seed: u64) -> JailState {
+        let window = Window::new(&jail.window, jail.track).keyed(seed);
         JailState { name: jail.name.as_str().into(), service, window, jail, counts: Counts::default() }
     }
 
@@ -125,6 +134,13 @@ impl Outcome {
         Outcome { changes, events, doubted: Vec::new() }
     }
 
+    /// Nothing, with the space for more.
+    pub(crate) fn clear(&mut self) {
+        self.changes.clear();
+        self.events.clear();
+        self.doubted.clear();
+    }
+
     /// What followed from later input.
     pub(crate) fn append(&mut self, mut next: Outcome) {
         self.changes.append(&mut next.changes);
@@ -144,19 +160,29 @@ impl Pipeline {
             budget: Budget::new(limits.per_minute, limits.at_a_time, limits.max),
             breaker: Breaker::new(config.breaker),
         };
+        let seed = keyed::chance();
         Pipeline {
-            jails: wiring.jails_and_services().map(JailState::new).collect(),
+            jails: wiring.jails_and_services().map(|jail| JailState::new(jail, seed)).collect(),
             listeners: wiring.listeners(),
             offenders: offenders(&ledger),
+            pardons: Pardons::of(&ledger),
             ledger,
             allowlist,
             bounds,
             corroborate: config.budget.corroborate,
             logins: Recall::default(),
-            seed: 0,
+            seed,
             told: HashMap::new(),
             dossiers: Dossiers::default(),
         }
+    }
+
+    /// Leaves nothing to chance, before the first hit: the same logs always give the same bans.
+    pub(crate) fn repeatable(mut self) -> Pipeline {
+        self.seed = 0;
+        let keyed = |state: JailState| JailState { window: state.window.keyed(0), ..state };
+        self.jails = self.jails.into_iter().map(keyed).collect();
+        self
     }
 
     /// Takes over a new configuration. Jails that count as before keep their windows and their counts.
@@ -165,7 +191,7 @@ impl Pipeline {
         let state_of =
             |(jail, service): (Arc<Jail>, Service)| match old.iter().position(|state| state.jail.name == jail.name) {
                 Some(at) if old[at].counts_like(&jail) => JailState { jail, service, ..old.swap_remove(at) },
-                _ => JailState::new((jail, service)),
+                _ => JailState::new((jail, service), self.seed),
             };
         self.jails = wiring.jails_and_services().map(state_of).collect();
         self.listeners = wiring.listeners();
@@ -174,6 +200,7 @@ impl Pipeline {
         self.bounds.breaker.change(config.breaker);
         self.corroborate = config.budget.corroborate;
         self.told.clear();
+        self.pardons = Pardons::of(&self.ledger);
     }
 
     pub(crate) fn jails(&self) -> &[JailState] {
@@ -183,19 +210,37 @@ impl Pipeline {
     /// Counts the hits of one source. Warm hits refill the windows only: what followed from them has followed.
     pub(crate) fn on_hits(&mut self, source: usize, hits: &[Hit], warm: bool, now: Timestamp) -> Outcome {
         let mut outcome = Outcome::default();
-        for hit in hits {
-            let mut next = 0;
-            while let Some(at) = self.listener(source, hit.filter, next) {
-                self.count(at, hit, warm, now, &mut outcome);
-                next += 1;
+        for hits in hits.chunks(AHEAD) {
+            self.look_ahead(source, hits);
+            for hit in hits {
+                self.on_hit(source, hit, warm, now, &mut outcome);
             }
         }
         outcome
     }
 
-    /// The jail that listens to this filter as number `which`.
-    fn listener(&self, source: usize, filter: u16, which: usize) -> Option<usize> {
-        self.listeners.get(source)?.get(usize::from(filter))?.get(which).copied()
+    /// Brings near what the next [`AHEAD`] hits will be counted in: in a flood of sources memory is what takes the time,
+    /// and it gives many at once as soon as one. To be called before them; it changes nothing.
+    pub(crate) fn look_ahead(&self, source: usize, hits: &[Hit]) {
+        let mut seen = 0;
+        for hit in hits {
+            for state in self.listening(source, hit.filter).iter().filter_map(|at| self.jails.get(*at)) {
+                seen ^= state.window.touch(state.jail.prefix.prefix_of(hit.address), hit.evidence);
+            }
+        }
+        std::hint::black_box(seen);
+    }
+
+    /// Counts one hit of a source.
+    pub(crate) fn on_hit(&mut self, source: usize, hit: &Hit, warm: bool, now: Timestamp, outcome: &mut Outcome) {
+        for next in 0..self.listening(source, hit.filter).len() {
+            self.count(self.listening(source, hit.filter)[next], hit, warm, now, outcome);
+        }
+    }
+
+    /// The jails that listen to this filter.
+    fn listening(&self, source: usize, filter: u16) -> &[usize] {
+        self.listeners.get(source).and_then(|filters| filters.get(usize::from(filter))).map_or(&[], Vec::as_slice)
     }
 
     /// Counts a hit for one jail, and judges whoever it convicts.
@@ -206,11 +251,17 @@ impl Pipeline {
             state.window.forgive(counted, hit);
             return self.on_login(hit.address, hit.time);
         }
+        if warm && self.pardons.cover(hit.address, hit.time) {
+            return;
+        }
         if !warm {
             state.counts.hits += u64::from(hit.count());
         }
         self.dossiers.note(counted, &state.name, hit);
-        let offence = state.window.hit(counted, hit);
+        if warm && self.was_limited_for(at, counted, hit) {
+            return;
+        }
+        let offence = self.jails[at].window.hit(counted, hit);
         if warm {
             return;
         }
@@ -463,7 +514,7 @@ fn longest_memory(wiring: &Wiring) -> Duration {
 /// Who has offended lately, as far as the ledger knows, and was not unbanned since.
 fn offenders(ledger: &Ledger) -> Recall {
     let is_offender = |ban: &Ban| ban.evidence == Evidence::Proven && &*ban.jail != MANUAL;
-    let begun = ledger.ended().map(|ended| &ended.ban).chain(ledger.bans()).filter(|ban| is_offender(ban));
+    let begun = ledger.ended().map(|ended| ended.ban.clone()).chain(ledger.bans()).filter(is_offender);
     let unbanned = ledger.ended().filter(|ended| ended.how == How::Unbanned);
     let mut steps: Vec<(Timestamp, IpNet, bool)> = begun.map(|ban| (ban.since, ban.prefix, true)).collect();
     steps.extend(unbanned.map(|ended| (ended.at, ended.ban.prefix, false)));

@@ -76,7 +76,7 @@ impl Pipeline {
                 Some(jail) => (jail.name.as_str(), jail.scope.clone()),
                 None => (MANUAL, Scope::default()),
             };
-            let standing = self.ledger.bans_of(&ban.prefix).iter().find(|standing| &*standing.jail == owner);
+            let standing = self.ledger.bans_of(&ban.prefix).into_iter().find(|standing| &*standing.jail == owner);
             if standing.is_some_and(|standing| standing.until >= ban.until) {
                 taken.stood += 1;
                 continue;

@@ -1,3 +1,5 @@
+mod stages;
+
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -70,7 +72,7 @@ fn hits(pipeline: &mut Pipeline, filter: u16, address: &str, count: usize, now: 
 
 /// The bans that stand: prefix, minutes that are left, evidence, reason.
 fn bans(pipeline: &Pipeline, now: Timestamp) -> Vec<String> {
-    let shown = |ban: &Ban| {
+    let shown = |ban: Ban| {
         let left = ban.until.remaining(now).map_or(u64::MAX, |left| left.as_secs() / 60);
         let evidence = if ban.evidence == Evidence::Proven { "proven" } else { "forgeable" };
         format!("{} {left}m {evidence} {}: {}", ban.prefix, ban.jail, ban.reason)
@@ -80,6 +82,23 @@ fn bans(pipeline: &Pipeline, now: Timestamp) -> Vec<String> {
 
 fn kinds(outcome: &Outcome) -> Vec<Kind> {
     outcome.events.iter().map(|event| event.kind).collect()
+}
+
+#[test]
+fn what_was_counted_before_a_person_unbanned_it_does_not_count_after_a_restart_either() {
+    let mut pipeline = pipeline("");
+    let banned = hits(&mut pipeline, SSH, "192.0.2.9", 4, NOW);
+    assert_eq!(kinds(&banned), [Kind::Banned]);
+    pipeline.unban(&["192.0.2.9/32".parse().unwrap()], None, NOW + MINUTE).unwrap();
+    pipeline.pardons = Pardons::of(&pipeline.ledger);
+    let again: Vec<Hit> = ["192.0.2.9", "192.0.2.10"].into_iter().map(|address| hit(SSH, address, NOW)).collect();
+    for _ in 0..3 {
+        pipeline.on_hits(0, &again, true, NOW + 2 * MINUTE);
+    }
+    let later = NOW + 3 * MINUTE;
+    assert!(hits(&mut pipeline, SSH, "192.0.2.9", 3, later).events.is_empty());
+    assert_eq!(kinds(&hits(&mut pipeline, SSH, "192.0.2.10", 1, later)), [Kind::Banned], "others' lines count again");
+    assert_eq!(kinds(&hits(&mut pipeline, SSH, "192.0.2.9", 1, later)), [Kind::Banned]);
 }
 
 #[test]
@@ -164,8 +183,8 @@ fn the_third_neighbour_bans_the_prefix_and_each_keeps_a_ban_of_its_own() {
     let outcome = hits(&mut pipeline, SSH, "192.0.2.3", 4, NOW);
     assert_eq!(kinds(&outcome), [Kind::Banned, Kind::Widened, Kind::Banned]);
     let wide = "192.0.2.0/24".parse().unwrap();
-    let reason = &pipeline.ledger.bans_of(&wide)[0].reason;
-    assert_eq!(&**reason, "4 hits at once from 192.0.2.3; 3 neighbours in 192.0.2.0/24 have offended within 1h");
+    let reason = pipeline.ledger.bans_of(&wide)[0].reason.clone();
+    assert_eq!(&*reason, "4 hits at once from 192.0.2.3; 3 neighbours in 192.0.2.0/24 have offended within 1h");
     assert_eq!(pipeline.ledger.ban_count(), 4);
     pipeline.unban(&[wide], None, NOW).unwrap();
     assert_eq!(pipeline.ledger.ban_count(), 3, "its inhabitants have what is left of their own");
@@ -332,9 +351,9 @@ fn an_address_with_good_log_ins_is_banned_shorter_and_from_the_service_only() {
     pipeline.on_login("192.0.2.9".parse().unwrap(), NOW - MINUTE);
     hits(&mut pipeline, SSH, "192.0.2.9", 4, NOW);
     hits(&mut pipeline, SSH, "192.0.2.8", 4, NOW);
-    let all: Vec<&Ban> = pipeline.ledger.bans().collect();
+    let all: Vec<Ban> = pipeline.ledger.bans().collect();
     assert!(all[0].scope.is_all() && all[0].until == Until::At(NOW + 10 * MINUTE));
-    let ports: Vec<String> = all[1].scope.0.iter().map(ToString::to_string).collect();
+    let ports: Vec<String> = all[1].scope.ports.iter().map(ToString::to_string).collect();
     assert_eq!((ports, all[1].until), (vec!["22/tcp".to_owned()], Until::At(NOW + Duration::from_secs(150))));
     assert!(all[1].reason.ends_with("; with mercy, as people log in from there too"));
 }

@@ -30,10 +30,7 @@ pub(crate) struct Service {
 
 impl Service {
     fn of(filter: &Filter) -> Service {
-        let mut ports = filter.ports.clone();
-        ports.sort_unstable();
-        ports.dedup();
-        Service { proven: filter.evidence == Evidence::Proven, scope: Scope(ports.into()) }
+        Service { proven: filter.evidence == Evidence::Proven, scope: Scope::of_ports(filter.ports.clone()) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use ipnet::IpNet;
 
 use crate::policy::grant::MAX_GRANTS;
-use crate::policy::prefix::{canonical, overlap};
+use crate::policy::prefix::canonical;
 use crate::policy::protected::Protect;
 use crate::time::{Timestamp, Until};
 
@@ -16,9 +16,33 @@ pub(crate) struct Allowlist {
     given: Vec<IpNet>,
     protected: Vec<(IpNet, Protect)>,
     /// Both of the above; disjoint, in order of address.
-    standing: Vec<Allowed>,
+    standing: Vec<(Span, Allowed)>,
     /// Until when each of these may not be banned.
     grants: BTreeMap<IpNet, Until>,
+}
+
+/// The addresses of a prefix as numbers: they are compared for every offence.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    /// IPv4 before IPv6, then by the first address.
+    first: (bool, u128),
+    last: (bool, u128),
+}
+
+impl Span {
+    fn of(prefix: IpNet) -> Span {
+        match prefix {
+            IpNet::V4(net) => {
+                let number = |address: std::net::Ipv4Addr| (false, u128::from(address.to_bits()));
+                Span { first: number(net.network()), last: number(net.broadcast()) }
+            }
+            IpNet::V6(net) => Span { first: (true, net.network().to_bits()), last: (true, net.broadcast().to_bits()) },
+        }
+    }
+
+    fn overlaps(&self, other: &Span) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
 }
 
 /// An allowed network, and why it is one.
@@ -95,7 +119,7 @@ impl Allowlist {
     /// Every network that is allowed now, whatever for.
     pub(crate) fn networks(&self, now: Timestamp) -> impl Iterator<Item = IpNet> {
         let granted = self.grants.iter().filter(move |(_, until)| !until.is_over(now)).map(|(prefix, _)| *prefix);
-        self.standing.iter().map(|allowed| allowed.network).chain(granted)
+        self.standing.iter().map(|(_, allowed)| allowed.network).chain(granted)
     }
 
     /// The allowed network that has an address in common with this prefix, if there is one: whichever of the two contains
@@ -107,9 +131,10 @@ impl Allowlist {
 
     /// Among disjoint networks in order, the one that overlaps is either the last that begins no later or the next.
     fn standing(&self, prefix: IpNet) -> Option<Allowed> {
-        let next = self.standing.partition_point(|allowed| allowed.network.network() <= prefix.network());
+        let span = Span::of(prefix);
+        let next = self.standing.partition_point(|(standing, _)| standing.first <= span.first);
         let near = self.standing.get(next.saturating_sub(1)..).unwrap_or_default();
-        near.iter().take(2).find(|allowed| overlap(allowed.network, prefix)).copied()
+        near.iter().take(2).find(|(standing, _)| standing.overlaps(&span)).map(|(_, allowed)| *allowed)
     }
 
     fn granted(&self, prefix: IpNet, now: Timestamp) -> Option<Allowed> {
@@ -131,8 +156,8 @@ impl Allowlist {
         self.standing.clear();
         for allowed in all {
             // In this order a network comes after all that contain it.
-            if self.standing.last().is_none_or(|last| !last.network.contains(&allowed.network)) {
-                self.standing.push(allowed);
+            if self.standing.last().is_none_or(|(_, last)| !last.network.contains(&allowed.network)) {
+                self.standing.push((Span::of(allowed.network), allowed));
             }
         }
     }
@@ -157,6 +182,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::prefix::overlap;
 
     const NOW: Timestamp = Timestamp::from_secs(1_795_224_600);
 

@@ -67,6 +67,8 @@ pub(crate) struct Case<'a> {
     pub(crate) past: Past,
     /// Until when this jail has banned this prefix, if the ledger has such a ban. It may be over.
     pub(crate) standing: Option<Until>,
+    /// Whether this jail limits it, which is no ban to wait for the end of.
+    pub(crate) limited: bool,
     /// Log time of the hit that was one too many.
     pub(crate) at: Timestamp,
     pub(crate) now: Timestamp,
@@ -173,7 +175,9 @@ fn weigh(
     standing: Standing,
 ) -> Result<(Until, u32), Reason> {
     guard(case.prefix, allowlist, case.now).map_err(Reason::Refused)?;
-    let last_end = case.standing.max(case.past.last_end.map(Until::At));
+    // An end that is still to come is of a time when the clock was wrong.
+    let past_end = case.past.last_end.filter(|end| *end <= case.now);
+    let last_end = case.standing.max(past_end.map(Until::At));
     if let Some(until) = last_end.filter(|until| !until.is_over(case.at)) {
         return Err(Reason::AlreadyBanned(until));
     }

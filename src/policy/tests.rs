@@ -26,6 +26,7 @@ fn case(spec: &BanSpec) -> Case<'_> {
         evidence: Evidence::Proven,
         witness: None,
         login: None,
+        limited: false,
         spec,
         past: Past::default(),
         standing: None,

@@ -24,7 +24,7 @@ impl Format {
     /// The one that goes with the backend; where it is left open, the one that is installed.
     pub(crate) fn of(backend: Choice) -> Format {
         let iptables = match backend {
-            Choice::Iptables => true,
+            Choice::Iptables | Choice::Plain => true,
             Choice::Nftables => false,
             Choice::Auto | Choice::None => command::find("iptables-restore").is_some(),
         };

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::peer::Peer;
 use super::ports::Ports;
+pub(crate) use crate::ledger::limit::Unit;
 
 /// All that is made from a `[host]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,36 +243,6 @@ pub(crate) struct Limit {
 pub(crate) struct Rate {
     pub(crate) count: u32,
     pub(crate) unit: Unit,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Unit {
-    Second,
-    Minute,
-    Hour,
-    Day,
-}
-
-impl Unit {
-    pub(crate) const ALL: [Unit; 4] = [Unit::Second, Unit::Minute, Unit::Hour, Unit::Day];
-
-    pub(crate) fn seconds(self) -> u32 {
-        match self {
-            Unit::Second => 1,
-            Unit::Minute => 60,
-            Unit::Hour => 3600,
-            Unit::Day => 86_400,
-        }
-    }
-
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Unit::Second => "second",
-            Unit::Minute => "minute",
-            Unit::Hour => "hour",
-            Unit::Day => "day",
-        }
-    }
 }
 
 impl fmt::Display for Rate {

@@ -45,7 +45,7 @@ impl Choice {
 }
 
 /// Where journalctl is on this machine.
-pub(super) fn journalctl() -> Option<&'static Path> {
+pub(crate) fn journalctl() -> Option<&'static Path> {
     JOURNALCTL.into_iter().map(Path::new).find(|path| path.exists())
 }
 
@@ -61,7 +61,7 @@ fn auto(logs: &[String], units: &[String], programs: &[String]) -> Place {
 }
 
 fn kernel(kmsg: &Path, has_journal: bool, logs: &[&str]) -> Place {
-    if std::fs::File::open(kmsg).is_ok() {
+    if super::kmsg::is_readable(kmsg) {
         Place::Kmsg
     } else if has_journal {
         Place::Journal { units: Vec::new(), identifiers: Vec::new(), kernel: true }

@@ -52,6 +52,9 @@ pub(super) fn matches(units: &[String], identifiers: &[String], kernel: bool) ->
     groups.join(&"+".to_owned())
 }
 
+/// What is read of an entry, besides its cursor and time.
+const FIELDS: &str = "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_COMM,_PID,_UID,_EXE";
+
 /// `SD_MESSAGE_JOURNAL_DROPPED`, from journald.
 const SUPPRESSED: [&str; 2] = ["_TRANSPORT=driver", "MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e"];
 
@@ -95,6 +98,8 @@ struct Journal {
     since: Timestamp,
     /// What was there at the start has been read.
     live: bool,
+    /// It was said that somebody writes in the name of a service.
+    told_foreign: bool,
     memory: Memory,
 }
 
@@ -112,7 +117,17 @@ impl Journal {
         // What came since it was left counts, however long ago that is.
         let since = left.as_ref().map_or(spec.since, |(_, time)| spec.since.min(*time));
         let (last, applied) = if spec.refill { (None, left) } else { (left, None) };
-        Journal { scan: spec.scan, outlet, log, last, applied, since, live: false, memory: Memory::default() }
+        Journal {
+            scan: spec.scan,
+            outlet,
+            log,
+            last,
+            applied,
+            since,
+            live: false,
+            told_foreign: false,
+            memory: Memory::default(),
+        }
     }
 
     /// Runs journalctl once: before the source is live to the end of the journal, then for ever.
@@ -148,9 +163,7 @@ impl Journal {
     fn arguments(&self, matches: &[String]) -> Vec<OsString> {
         // Without --all, journalctl leaves out fields over 4 KiB.
         let mut arguments: Vec<OsString> =
-            ["--output=json", "--all", "--quiet", "--no-pager", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_COMM"]
-                .map(OsString::from)
-                .into();
+            ["--output=json", "--all", "--quiet", "--no-pager", FIELDS].map(OsString::from).into();
         if self.live {
             arguments.extend(["--follow", "--no-tail"].map(OsString::from));
         }
@@ -215,6 +228,10 @@ impl Journal {
         if time < self.since && !warm {
             return Ok(());
         }
+        if let Some(writer) = entry.foreign() {
+            self.tell_foreign(&writer);
+            return Ok(());
+        }
         let mut message = entry.message();
         if message.len() > MAX_LINE {
             message = without_half_address(&message[..MAX_LINE]);
@@ -226,6 +243,13 @@ impl Journal {
             &mut gathered.hits,
         );
         Ok(())
+    }
+
+    /// Once: whoever writes such entries must not fill our log.
+    fn tell_foreign(&mut self, writer: &str) {
+        if !std::mem::replace(&mut self.told_foreign, true) {
+            log::warn!("entries of the journal that {writer} wrote in the name of a service do not count");
+        }
     }
 
     /// Whether the entry was applied before the last restart.
@@ -352,6 +376,15 @@ fn complaints() -> io::Result<File> {
     rustix::fs::ftruncate(&file, MAX_COMPLAINT as u64)?;
     rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK)?;
     Ok(File::from(file))
+}
+
+/// An entry has a time within bounds, whatever it says (see `hostile.rs`).
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_as_fuzzers_do(line: &[u8]) {
+    if let Some(entry) = Entry::parse(line) {
+        assert!(entry.time() >= Timestamp::EPOCH, "a time before all");
+        assert!(entry.message().len() + entry.process().len() + entry.program().len() <= 3 * line.len(), "it grew");
+    }
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use memchr::memchr;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -31,16 +31,16 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// One record of `/dev/kmsg`: `pri,sequence,usec,flags[,…];message\n KEY=value\n…` (Documentation/ABI/testing/dev-kmsg).
 #[derive(Debug, PartialEq, Eq)]
-struct Entry<'a> {
+pub(super) struct Entry<'a> {
     facility: u32,
     sequence: u64,
     /// Microseconds on the monotonic clock.
     micros: u64,
     /// With `\xNN` escapes.
-    message: &'a [u8],
+    pub(super) message: &'a [u8],
 }
 
-fn parse(record: &[u8]) -> Option<Entry<'_>> {
+pub(super) fn parse(record: &[u8]) -> Option<Entry<'_>> {
     let (prefix, text) = record.split_at(memchr(b';', record)?);
     let mut fields = std::str::from_utf8(prefix).ok()?.split(',');
     let priority: u32 = fields.next()?.parse().ok()?;
@@ -52,7 +52,7 @@ fn parse(record: &[u8]) -> Option<Entry<'_>> {
 }
 
 /// Undoes the kernel's escapes, `\xNN` for a byte that is not printable and for the backslash.
-fn unescape(message: &[u8], into: &mut Vec<u8>) {
+pub(super) fn unescape(message: &[u8], into: &mut Vec<u8>) {
     into.clear();
     let mut rest = message;
     while let Some(backslash) = memchr(b'\\', rest) {
@@ -76,7 +76,7 @@ fn hex(digit: u8) -> Option<u8> {
 pub(super) fn run(spec: Spec, outlet: Outlet) -> Result<(), Stopped> {
     let mut kmsg = Kmsg::new(spec, outlet, boot_id());
     loop {
-        let why = match open(Path::new(KMSG)) {
+        let why = match device() {
             Ok(device) => {
                 kmsg.outlet.recovered(&kmsg.log)?;
                 kmsg.read_device(&device)?
@@ -87,6 +87,31 @@ pub(super) fn run(spec: Spec, outlet: Outlet) -> Result<(), Stopped> {
         let bell = Arc::clone(kmsg.outlet.bell());
         bell.wait([], Some(RETRY))?;
     }
+}
+
+/// The device, opened while that was permitted: with `kernel.dmesg_restrict` it takes a capability, which the daemon
+/// gives up. All who read it share one place in it, and there is one reader at a time.
+static KEPT: OnceLock<OwnedFd> = OnceLock::new();
+
+/// Opens the device for good, if it can be.
+pub(crate) fn keep_open() {
+    if let Ok(device) = open(Path::new(KMSG)) {
+        // A second call changes nothing.
+        let _kept = KEPT.set(device);
+    }
+}
+
+/// Whether there is something to be read.
+pub(super) fn is_readable(path: &Path) -> bool {
+    (path == Path::new(KMSG) && KEPT.get().is_some()) || std::fs::File::open(path).is_ok()
+}
+
+/// The device, at its oldest record.
+fn device() -> Result<OwnedFd, Errno> {
+    let Some(kept) = KEPT.get() else { return open(Path::new(KMSG)) };
+    let device = rustix::io::fcntl_dupfd_cloexec(kept, 0)?;
+    rustix::fs::seek(&device, SeekFrom::Start(0))?;
+    Ok(device)
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Errno> {

@@ -2,6 +2,9 @@
 //! runs the filters. Out: batches of hits with the position that they bring the source to. Only `sources` reads logs.
 
 mod choice;
+pub(crate) mod crew;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
 mod journal;
 mod kmsg;
 mod lines;
@@ -10,10 +13,12 @@ mod stdin;
 mod tail;
 #[cfg(test)]
 mod tests;
+pub(crate) mod writers;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -24,8 +29,10 @@ pub(crate) use crate::filters::Scanned;
 use crate::filters::{Clock, Hit, Matcher, Memory, Record, Suppressed};
 use crate::time::Timestamp;
 
-pub(crate) use choice::{Choice, KMSG};
+pub(crate) use choice::{Choice, KMSG, journalctl};
+pub(crate) use kmsg::keep_open as keep_kernel_log_open;
 use outlet::{Bell, Outlet};
+use writers::forgers;
 
 /// Longest line that is read, in bytes without its newline; the rest of a longer one is passed over.
 pub(crate) const MAX_LINE: usize = 16 * 1024;
@@ -131,6 +138,18 @@ pub(crate) enum Place {
     Stdin,
 }
 
+impl Place {
+    /// Most files of one place that are looked at.
+    const LOOKED_AT: usize = 1000;
+
+    /// The logs of this place that people may write, and who.
+    pub(crate) fn forgeable(&self) -> Vec<(PathBuf, String)> {
+        let Place::Files(patterns) = self else { return Vec::new() };
+        let files = patterns.iter().filter_map(|pattern| glob::glob(pattern).ok()).flatten().flatten();
+        files.take(Place::LOOKED_AT).filter_map(|path| forgers(&path).map(|who| (path, who))).collect()
+    }
+}
+
 /// The same text after every restart: positions are kept under it.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,7 +176,12 @@ pub(crate) enum Position {
     /// The next sequence number of `/dev/kmsg`, and the boot it belongs to.
     Kmsg { boot: String, sequence: u64 },
     /// The cursor of the last journal entry read, and that entry's time.
-    Journal { cursor: String, time: Timestamp },
+    Journal {
+        cursor: String,
+        /// By it, entries are told from later ones: a second cut short would count them twice.
+        #[serde(serialize_with = "crate::time::exactly")]
+        time: Timestamp,
+    },
 }
 
 /// What a source's thread hands over: the hits of one block of one log.

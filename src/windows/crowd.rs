@@ -4,12 +4,13 @@
 //! A source from which that user has logged in is left out, before and after. A user who mistypes on the way home must
 //! not be taken for the last of a crowd.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::keyed::Keys;
 use crate::time::Timestamp;
 use crate::windows::key::Key;
 use crate::windows::table::Table;
@@ -24,7 +25,7 @@ pub(super) struct Crowd {
     tried: Table,
     /// By user and source: the second since 1970 of the latest log-in.
     logged_in: Table,
-    hashers: [RandomState; 2],
+    keys: [Keys; 2],
 }
 
 /// A source that tried a user, in words: four of the address, then the tick of its latest hit, or 0 for nobody.
@@ -40,7 +41,15 @@ impl Crowd {
             latest: Timestamp::EPOCH,
             tried: Table::new(capacity, usize::from(hitcount) * MEMBER),
             logged_in: Table::new(capacity, 1),
-            hashers: [RandomState::new(), RandomState::new()],
+            keys: [Keys::by_chance(), Keys::by_chance()],
+        }
+    }
+
+    /// Has it go by other keys as long as it is empty.
+    pub(super) fn set_keys(&mut self, seed: u64) {
+        self.keys = [1, 2].map(|more| Keys::of(seed.wrapping_add(more)));
+        for table in [&mut self.tried, &mut self.logged_in] {
+            table.set_keys(Keys::of(seed));
         }
     }
 
@@ -157,7 +166,7 @@ impl Crowd {
 
     /// A hash of 128 bits, keyed by chance: no two names that anybody could find have the same.
     fn key(&self, of: impl std::hash::Hash) -> Key {
-        let [high, low] = [0, 1].map(|half: usize| u128::from(self.hashers[half].hash_one(&of)));
+        let [high, low] = [0, 1].map(|half: usize| u128::from(self.keys[half].hash_one(&of)));
         Key::of_hash(high << 64 | low)
     }
 }

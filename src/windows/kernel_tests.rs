@@ -2,6 +2,7 @@
 //! windows see hits at the same times. Each must say the same of every packet.
 
 use std::fs::File;
+use std::hash::RandomState;
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! What a window's table finds a slot by.
 
+use std::hash::{Hash, Hasher};
+
 use ipnet::IpNet;
 
 use crate::filters::Evidence;
@@ -7,7 +9,7 @@ use crate::filters::Evidence;
 /// A prefix and the class of the evidence against it, in five words. What may be forged is counted apart from what is
 /// proven, so that it neither adds to it nor takes its room. IPv4 lies in `::ffff:0:0/96`, where no other key can be:
 /// addresses written that way are IPv4 for us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     bits: u128,
     length: u8,
@@ -15,6 +17,14 @@ pub(super) struct Key {
 }
 
 const IPV4: u128 = 0xffff << 32;
+
+/// In two words, for this is done for every hit.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.bits);
+        state.write_u32(self.last_word());
+    }
+}
 
 impl Key {
     /// Words of a key, the last of which uses its lower half only.
@@ -59,8 +69,12 @@ impl Key {
 
     #[expect(clippy::cast_possible_truncation, reason = "the bits are cut into words")]
     pub(super) fn to_words(self) -> [u32; Key::WORDS] {
-        let last = u32::from(self.length) | u32::from(self.proven) << 8;
-        [(self.bits >> 96) as u32, (self.bits >> 64) as u32, (self.bits >> 32) as u32, self.bits as u32, last]
+        let bits = self.bits;
+        [(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32, self.last_word()]
+    }
+
+    fn last_word(&self) -> u32 {
+        u32::from(self.length) | u32::from(self.proven) << 8
     }
 
     /// The upper half of the last word is not looked at.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::keyed::Keys;
 use crate::time::Timestamp;
 use crate::windows::Tally;
 use crate::windows::bucket::{Bucket, Level};
@@ -76,6 +77,10 @@ impl Limit {
             self.latest = now;
             self.table.retain(|_, words| Credit::read(words).last <= now);
         }
+    }
+
+    pub(super) fn set_keys(&mut self, keys: Keys) {
+        self.table.set_keys(keys);
     }
 
     pub(super) fn table(&self) -> &Table {

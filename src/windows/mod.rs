@@ -1,13 +1,14 @@
 //! Hits in, offences out: how the hits of one source add up, with the meaning of iptables' `recent` and `limit`.
 //! Counts by log time, in bounded memory. It never knows why an address is counted, nor what follows from it.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::filters::{Evidence, Hit};
+use crate::keyed::Keys;
 use crate::time::Timestamp;
 
 pub(crate) mod bucket; // tokens
@@ -99,7 +100,7 @@ impl Spec {
 pub(crate) struct Window {
     kind: Kind,
     /// Makes tags of users. Keyed by chance, so that nobody can choose two with the same tag.
-    tags: RandomState,
+    tags: Keys,
 }
 
 enum Kind {
@@ -124,7 +125,27 @@ impl Window {
             }
             Spec::Limit { interval, burst } => Kind::Limit(limit::Limit::new(interval, burst, capacity)),
         };
-        Window { kind, tags: RandomState::new() }
+        Window { kind, tags: Keys::by_chance() }
+    }
+
+    /// As long as it is empty: by this number rather than by chance it is decided what lies where, and so who makes room
+    /// for whom. The same number and the same hits, the same offences.
+    pub(crate) fn keyed(mut self, seed: u64) -> Window {
+        self.tags = Keys::of(seed);
+        match &mut self.kind {
+            Kind::Recent(recent, _) => recent.set_keys(Keys::of(seed)),
+            Kind::Limit(limit) => limit.set_keys(Keys::of(seed)),
+            Kind::Crowd(crowd) => crowd.set_keys(seed),
+        }
+        self
+    }
+
+    /// Brings near what the next hit of this source is counted in; see [`table::Table::touch`].
+    pub(crate) fn touch(&self, source: IpNet, evidence: Evidence) -> u32 {
+        match &self.kind {
+            Kind::Crowd(_) => 0,
+            Kind::Recent(..) | Kind::Limit(_) => self.table().touch(&key::Key::of(source, evidence)),
+        }
     }
 
     /// Counts a hit of a source, the prefix that its address is counted by. Whether it is an offence.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::keyed::Keys;
 use crate::time::Timestamp;
 use crate::windows::key::Key;
 use crate::windows::marks::Marks;
@@ -107,6 +108,10 @@ impl Recent {
         if tick.is_none() {
             self.ticks.reset();
         }
+    }
+
+    pub(super) fn set_keys(&mut self, keys: Keys) {
+        self.table.set_keys(keys);
     }
 
     pub(super) fn table(&self) -> &Table {

@@ -5,18 +5,22 @@
 //! Hood"): a search ends at the first slot whose key is nearer to its home than the wanted one would be, so that seven
 //! of eight slots may be in use. Attackers choose the keys, so the hash is keyed: nobody can choose many for one home.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
 use ipnet::IpNet;
 
 use super::key::Key;
 use crate::filters::Evidence;
+use crate::keyed::Keys;
 
 /// How many neighbours compete for being evicted. Looking at all would make a flood of new sources quadratic.
 pub(super) const SAMPLE: usize = 16;
 
 /// Most memory of one table. Where slots are large, fewer sources are followed instead.
 const MAX_BYTES: usize = 256 << 20;
+
+/// A table of so many words is near at all times: half of what a processor's second cache holds.
+const NEAR: usize = 128 << 10;
 
 /// A new table has at least as many slots, if its capacity allows.
 const FIRST_SLOTS: usize = 64;
@@ -33,7 +37,7 @@ pub(super) struct Table {
     quarterings: u32,
     capacity: usize,
     len: usize,
-    hasher: RandomState,
+    keys: Keys,
     evicted: u64,
     /// The longest key of each family so far (IPv6, IPv4): no shorter prefix can be found by its hash alone.
     longest: [u8; 2],
@@ -55,10 +59,16 @@ impl Table {
             quarterings,
             capacity,
             len: 0,
-            hasher: RandomState::new(),
+            keys: Keys::by_chance(),
             evicted: 0,
             longest: [0; 2],
         }
+    }
+
+    /// Has an empty table go by other keys.
+    pub(super) fn set_keys(&mut self, keys: Keys) {
+        debug_assert_eq!(self.len, 0);
+        self.keys = keys;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -85,6 +95,15 @@ impl Table {
                 _ => (slot, way) = (self.next(slot), way + 1),
             }
         }
+    }
+
+    /// Looks where the key lies, if it does, so that the memory there is near when it is needed. Looks do not wait for
+    /// each other, searches do: a flood of different sources costs a third if their slots are looked at before. The
+    /// answer means nothing; it is there so that the compiler cannot leave out the look.
+    pub(super) fn touch(&self, key: &Key) -> u32 {
+        let Some(home) = self.home(key).filter(|_| self.memory.len() > NEAR) else { return 0 };
+        let near = |slot: usize| self.memory.get(slot * self.width + Key::WORDS - 1).copied().unwrap_or_default();
+        near(home) ^ near(home + 2)
     }
 
     /// What the window keeps in this slot.
@@ -210,7 +229,7 @@ impl Table {
     /// Where the key lies if nothing else lies there; `None` before the first insertion. Keeps the order of hashes, so
     /// that growing does too.
     fn home(&self, key: &Key) -> Option<usize> {
-        let hash = u128::from(self.hasher.hash_one(key));
+        let hash = u128::from(self.keys.hash_one(key));
         let home = (hash * self.slots as u128) >> 64;
         usize::try_from(home).ok().filter(|home| *home < self.slots)
     }

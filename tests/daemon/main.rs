@@ -10,6 +10,7 @@ mod blocklist;
 mod control;
 mod kernel;
 mod mistakes;
+mod privilege;
 mod reload;
 mod sources;
 mod state;

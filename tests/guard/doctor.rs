@@ -9,7 +9,7 @@ use super::{PING_RULES, guarded};
 const PING_JAIL: &str = "[jail.ping-drop]\nfilter = \"ping-drop\"\nsource = \"kernel\"\n";
 
 /// What the doctor finds on this host: exit code and findings.
-fn doctor(host: &Host, guard: &Guard, session: &str) -> (Option<i32>, Vec<Value>) {
+pub(crate) fn doctor(host: &Host, guard: &Guard, session: &str) -> (Option<i32>, Vec<Value>) {
     let mut command = host.command(env!("CARGO_BIN_EXE_banctl"));
     command.args(["doctor", "--json", "--config"]).arg(guard.path("banward.toml")).env("SSH_CONNECTION", session);
     let output = command.output().expect("banctl runs");
@@ -29,12 +29,12 @@ fn of<'a>(findings: &'a [Value], check: &str) -> Vec<(&'a str, &'a str)> {
 }
 
 #[track_caller]
-fn has(findings: &[Value], check: &str, verdict: &str, part: &str) {
+pub(crate) fn has(findings: &[Value], check: &str, verdict: &str, part: &str) {
     let found = of(findings, check);
     assert!(found.iter().any(|(is, message)| *is == verdict && message.contains(part)), "{check}: {found:?}");
 }
 
-const LOCAL: &str = "127.0.0.1 40022 127.0.0.1 22";
+pub(crate) const LOCAL: &str = "127.0.0.1 40022 127.0.0.1 22";
 
 fn in_order(backend: &str, rules: &str) {
     let lab = Lab::new();

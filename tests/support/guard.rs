@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::eventually;
 use super::lab::Host;
+use super::{eventually, processes};
 
 /// The daemon and the directory of all it writes. Killed when dropped.
 pub(crate) struct Guard {
@@ -118,9 +118,18 @@ impl Guard {
         assert!(sent.expect("kill runs").success());
     }
 
-    /// Ends the daemon with a signal and waits for its end.
+    /// Kills every process of the daemon. To be followed by [`Guard::end`].
+    pub(crate) fn kill(&self) {
+        processes::kill_family(self.pid());
+    }
+
+    /// Ends the daemon with a signal and waits for its end. `KILL` is for all of its processes.
     pub(crate) fn end(&mut self, signal: &str) {
-        self.signal(signal);
+        if signal == "KILL" {
+            self.kill();
+        } else {
+            self.signal(signal);
+        }
         let mut child = self.child.take().expect("the daemon runs");
         child.wait().expect("it ends");
     }
@@ -186,8 +195,7 @@ impl Guard {
 
     /// Appends lines to a log file of the directory.
     pub(crate) fn append(&self, name: &str, lines: &str) {
-        let mut file: File = OpenOptions::new().create(true).append(true).open(self.path(name)).expect("a log");
-        file.write_all(lines.as_bytes()).expect("written");
+        open_log(&self.path(name)).write_all(lines.as_bytes()).expect("written");
     }
 
     /// Waits for the daemon to have read this many lines in all.
@@ -207,14 +215,26 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It may have ended by itself.
-            let _killed = child.kill();
+            processes::kill_family(child.id());
             let _reaped = child.wait();
         }
         if std::thread::panicking() {
             eprintln!("--- what the daemon said:\n{}", self.log());
         }
     }
+}
+
+/// A jail on the log `NAME.log` of the directory that bans at this many failures.
+pub(crate) fn jail_of(name: &str, hitcount: u64) -> String {
+    format!(
+        "[jail.{name}]\nfilter = \"sshd\"\nsource = {{ files = [\"DIR/{name}.log\"] }}\n\
+         window = {{ hitcount = {hitcount}, seconds = 600 }}\n"
+    )
+}
+
+/// Opens a log as its writer does.
+pub(crate) fn open_log(path: &Path) -> File {
+    OpenOptions::new().create(true).append(true).open(path).expect("a log")
 }
 
 /// A line as sshd writes it through rsyslog, stamped now.

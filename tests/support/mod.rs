@@ -4,9 +4,14 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub(crate) mod attack;
 pub(crate) mod guard;
+pub(crate) mod inject;
 pub(crate) mod lab;
+pub(crate) mod processes;
+pub(crate) mod random;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything is waited for before the test fails. Generous: machines are shared.
@@ -19,5 +24,14 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Says when dropped, also by a failure, that others need not go on.
+pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

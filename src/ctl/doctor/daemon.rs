@@ -1,20 +1,15 @@
-//! The daemon: whether it answers, how it says that it is, what its process may do, and whom it would never ban.
-
-use std::fs;
+//! The daemon: whether it answers, how it says that it is, and whom it would never ban.
 
 use super::super::output::grouped;
 use super::super::rules::caller;
 use super::super::{Context, Error, settings, status_by};
-use super::Findings;
+use super::{Findings, processes};
 use crate::config::Config;
 use crate::control::client::Connection;
 use crate::control::{Command, Health, Missing, Reply, SourceStatus, Status};
 
 /// Troubles that are shown; `banctl status` has them all.
 const TROUBLES: usize = 8;
-
-/// Bits of `CapEff` (`linux/capability.h`).
-const CAP_NET_ADMIN: u32 = 12;
 
 pub(super) fn check(context: &Context, findings: &mut Findings) -> Option<Status> {
     let status = match ask(context) {
@@ -41,7 +36,7 @@ pub(super) fn check(context: &Context, findings: &mut Findings) -> Option<Status
             format!("banctl --config {other} doctor"),
         );
     }
-    capabilities(&status, findings);
+    processes::check(&status, findings);
     Some(status)
 }
 
@@ -79,28 +74,6 @@ fn missing(source: &SourceStatus, findings: &mut Findings) {
     }
 }
 
-/// A daemon without the right to change the firewall finds out only when it tries.
-fn capabilities(status: &Status, findings: &mut Findings) {
-    let path = format!("/proc/{}/status", status.pid);
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    match effective(&text) {
-        None => findings.warn("capabilities", format!("{path} does not tell them"), "call banctl on the same machine"),
-        Some(held) if held >> CAP_NET_ADMIN & 1 == 1 => {
-            findings.ok("capabilities", "the daemon may change the firewall (CAP_NET_ADMIN)");
-        }
-        Some(_) => {
-            let remedy = "AmbientCapabilities=CAP_NET_ADMIN in its unit, or run it as root";
-            findings.bad("capabilities", "the daemon lacks CAP_NET_ADMIN and cannot change the firewall", remedy);
-        }
-    }
-}
-
-/// The effective capabilities in the text of `/proc/PID/status`.
-fn effective(status: &str) -> Option<u64> {
-    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(hex.trim(), 16).ok()
-}
-
 /// Whether the person who asks could be banned.
 pub(super) fn session(context: &Context, config: &Config, findings: &mut Findings) {
     let Some(client) = caller() else {
@@ -126,16 +99,4 @@ fn allowed(context: &Context, config: &Config) -> Vec<ipnet::IpNet> {
         Ok(networks)
     };
     ask().unwrap_or_else(|_| config.allow.networks.clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_capabilities_of_a_process_are_read() {
-        let status = "Name:\tbanward\nCapPrm:\t0000000000000000\nCapEff:\t0000000000003000\n";
-        assert_eq!(effective(status).map(|held| held >> CAP_NET_ADMIN & 1), Some(1));
-        assert_eq!(effective("Name:\tbanward\n"), None);
-    }
 }

@@ -30,7 +30,7 @@ pub(super) fn check(config: &Config, status: Option<&Status>, findings: &mut Fin
     variants(&chains, settings, findings);
     match backend {
         Some(Choice::Nftables) => our_table(&chains, settings, findings),
-        Some(Choice::Iptables) => our_jumps(&chains, settings, findings),
+        Some(Choice::Iptables | Choice::Plain) => our_jumps(&chains, settings, findings),
         _ => findings.bad("hooks", "this machine has no rules of ours", "start the daemon: systemctl start banward"),
     }
     offload(&chains, findings);
@@ -50,7 +50,7 @@ fn tools(backend: Option<Choice>, status: Option<&Status>, findings: &mut Findin
     let iptables: Vec<String> = IPTABLES.into_iter().filter_map(path).collect();
     let (whole, nft) = (iptables.len() == IPTABLES.len(), path(NFT));
     let found = match backend {
-        Some(Choice::Iptables) if !whole => {
+        Some(Choice::Iptables | Choice::Plain) if !whole => {
             let remedy = "install the package iptables";
             return findings.bad("backend", "iptables is in use, and some of its tools are missing", remedy);
         }
@@ -72,7 +72,14 @@ fn tools(backend: Option<Choice>, status: Option<&Status>, findings: &mut Findin
     let name = backend
         .and_then(|backend| Choice::WORDS.into_iter().find(|(_, choice)| *choice == backend))
         .map_or("auto", |(word, _)| word);
-    findings.ok("backend", format!("{name} ({why}); tools: {found}"));
+    let message = format!("{name} ({why}); tools: {found}");
+    match backend {
+        Some(Choice::Plain) => {
+            let remedy = "install ipset or nftables, where bans cost packets nothing and there may be a million";
+            findings.warn("backend", message, remedy);
+        }
+        _ => findings.ok("backend", message),
+    }
 }
 
 /// All chains that the tools of this machine know of.
@@ -172,7 +179,10 @@ fn way(chains: &[Chain], holder: &Chain, settings: &Settings) -> Way {
     let mut way = Way { first: Vec::new(), missing: Vec::new(), late: Vec::new() };
     let jump = format!("-j {}", holder.name);
     let mut wanted: Vec<(&str, String)> = settings.hooks.iter().map(|hook| (hook.as_str(), jump.clone())).collect();
-    if settings.egress {
+    // Where it is not for all bans, it is there for those of jails that want it.
+    let egress = format!("{}-OUT", holder.name);
+    let has_egress = |chain: &Chain| chain.origin == holder.origin && chain.ipv6 == holder.ipv6 && chain.name == egress;
+    if settings.egress || chains.iter().any(has_egress) {
         wanted.push(("OUTPUT", format!("{jump}-OUT")));
     }
     for (hook, jump) in wanted {
@@ -204,11 +214,15 @@ fn late(family: &str, hook: &str, before: &[String], findings: &mut Findings) {
 /// In nftables no order of tables lets a packet off: one that another table accepts comes to ours all the same.
 fn our_table(chains: &[Chain], settings: &Settings, findings: &mut Findings) {
     let table = format!("inet {}", settings.chain.as_str().to_ascii_lowercase());
+    let stops = |rule: &String| rule.contains(" daddr ");
+    let egress = chains
+        .iter()
+        .any(|chain| chain.table == table && chain.name == "destinations" && chain.rules.iter().any(stops));
     let hooked = |names: &[&str]| settings.hooks.iter().any(|hook| names.contains(&hook.as_str()));
     let wanted = [
         ("input", "jump sources", hooked(&["INPUT"])),
         ("forward", "jump sources", hooked(&["FORWARD", "DOCKER-USER"])),
-        ("output", "jump destinations", settings.egress),
+        ("output", "jump destinations", settings.egress || egress),
     ];
     let remedy = "the daemon puts it right within 2 s; if not, banctl status says why";
     let mut priorities = Vec::new();

@@ -28,7 +28,12 @@ pub(super) fn check(setup: &Setup, findings: &mut Findings) {
     let mut kernel = BTreeSet::new();
     for jail in setup.config.enabled() {
         let Some(filter) = setup.filters.get(&jail.filter) else { continue };
-        match jail.source.resolve(&filter.logs, &filter.units, &filter.identifiers()) {
+        let place = jail.source.resolve(&filter.logs, &filter.units, &filter.identifiers());
+        for (log, who) in place.forgeable() {
+            let message = format!("{}: {who} may write {}, and so decides whom it bans", jail.name, log.display());
+            findings.warn("logs", message, "have only its service write it");
+        }
+        match place {
             Place::Files(patterns) => files(jail, &patterns, findings),
             Place::Kmsg | Place::Journal { kernel: true, .. } => drop(kernel.insert(jail.name.as_str())),
             Place::Journal { .. } => journal(jail, findings),

@@ -4,9 +4,11 @@
 mod daemon;
 mod firewall;
 mod host;
+mod interfaces;
 mod journald;
 mod logs;
 mod neighbours;
+mod processes;
 mod tables;
 
 use serde::Serialize;
@@ -66,6 +68,7 @@ pub(super) fn run(context: &mut Context) -> Result<(), Error> {
     let status = daemon::check(context, &mut findings);
     host::caller(&mut findings);
     firewall::check(config, status.as_ref(), &mut findings);
+    interfaces::check(config, &mut findings);
     logs::check(&setup, &mut findings);
     journald::check(std::path::Path::new("/"), &mut findings);
     host::check(config, status.as_ref(), &mut findings);

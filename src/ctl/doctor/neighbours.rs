@@ -22,6 +22,8 @@ enum Kind {
     Rival,
     /// Makes the rules of the machine; bans stand before them.
     Rules,
+    /// The same, and takes the rules of everybody out of iptables whenever it starts or reloads.
+    Flushes,
     /// Leads packets to containers.
     Containers,
 }
@@ -61,7 +63,7 @@ const NEIGHBOURS: [Neighbour; 9] = [
         chains: &["IN_public", "INPUT_ZONES"],
         tables: &["firewalld"],
         files: &["run/firewalld"],
-        kind: Kind::Rules,
+        kind: Kind::Flushes,
     },
     Neighbour {
         name: "Docker",
@@ -83,9 +85,22 @@ pub(super) fn check(root: &Path, chains: &[Chain], settings: &Settings, findings
         match kind {
             Kind::Rival => rival(name, findings),
             Kind::Rules => findings.ok("others", format!("{name} makes rules; bans stand before them")),
+            Kind::Flushes => flushes(name, chains, settings, findings),
             Kind::Containers => containers(name, settings, findings),
         }
     }
+}
+
+fn flushes(name: &str, chains: &[Chain], settings: &Settings, findings: &mut Findings) {
+    let ours = |chain: &Chain| chain.origin != Origin::Nft && chain.name == settings.chain.as_str();
+    if !chains.iter().any(ours) {
+        return findings.ok("others", format!("{name} makes rules; bans stand before them"));
+    }
+    let message = format!(
+        "{name} makes rules; bans stand before them, but it flushes iptables when it reloads, and packets of banned \
+         sources pass until the daemon has put its rules back, about a second"
+    );
+    findings.warn("others", message, "firewall.backend = \"nftables\": nobody flushes a table of ours");
 }
 
 fn rival(name: &str, findings: &mut Findings) {

@@ -29,7 +29,7 @@ pub(super) fn iptables(groups: &Groups, family: Family, now: Timestamp, out: &mu
     out.line(&format!("# Use, once:                   {program} -I INPUT -j BANNED"))?;
     out.line("*filter\n:BANNED - [0:0]")?;
     for (scope, prefixes) in groups {
-        let matches = iptables_ports(scope);
+        let matches = iptables_matches(scope);
         for prefix in prefixes.keys() {
             for ports in &matches {
                 out.line(&format!("-A BANNED -s {prefix}{ports} -j DROP"))?;
@@ -45,7 +45,7 @@ pub(super) fn ipset(groups: &Groups, now: Timestamp, out: &mut Output) -> Result
     let mut cut = 0;
     for Set { name, family, scope, entries } in sets(groups, now) {
         let program = iptables_program(family);
-        for ports in iptables_ports(scope) {
+        for ports in iptables_matches(scope) {
             out.line(&format!("# Use:  {program} -I INPUT{ports} -m set --match-set {name} src -j DROP"))?;
         }
         let inet = if family == Family::Ipv4 { "inet" } else { "inet6" };
@@ -79,7 +79,7 @@ pub(super) fn nft(groups: &Groups, now: Timestamp, out: &mut Output) -> Result<(
             let name = format!("{}-{length}", set.name);
             nft_set(&name, set.family, &entries, out)?;
             let source = nft_source(&entries);
-            rules.extend(nft_ports(set.scope).iter().map(|ports| format!("{source} @{name}{ports} drop")));
+            rules.extend(nft_matches(set.scope).iter().map(|ports| format!("{source} @{name}{ports} drop")));
         }
     }
     for hook in ["input", "forward"] {
@@ -129,29 +129,34 @@ fn iptables_program(family: Family) -> &'static str {
     if family == Family::Ipv4 { "iptables" } else { "ip6tables" }
 }
 
-/// What rules need to match the ports of a scope, one text for each rule.
-fn iptables_ports(scope: &Scope) -> Vec<String> {
-    if scope.0.is_empty() {
-        return vec![String::new()];
+/// What rules need to match a scope, one text for each rule.
+fn iptables_matches(scope: &Scope) -> Vec<String> {
+    let interface = scope.interface.as_ref().map_or_else(String::new, |interface| format!(" -i {interface}"));
+    if scope.ports.is_empty() {
+        return vec![interface];
     }
     let of = |(protocol, name): (Protocol, &str)| -> Vec<String> {
-        let rule = |ports: &[String]| format!(" -p {name} -m multiport --dports {}", ports.join(","));
+        let rule = |ports: &[String]| format!("{interface} -p {name} -m multiport --dports {}", ports.join(","));
         ports_of(scope, protocol).chunks(MULTIPORT).map(rule).collect()
     };
     PROTOCOLS.into_iter().flat_map(of).collect()
 }
 
-fn nft_ports(scope: &Scope) -> Vec<String> {
-    if scope.0.is_empty() {
-        return vec![String::new()];
+fn nft_matches(scope: &Scope) -> Vec<String> {
+    let interface = scope.interface.as_ref().map_or_else(String::new, |interface| {
+        let (name, is_beginning) = interface.parts();
+        format!(" iifname \"{name}{}\"", if is_beginning { "*" } else { "" })
+    });
+    if scope.ports.is_empty() {
+        return vec![interface];
     }
     let all = PROTOCOLS.into_iter().map(|(protocol, name)| (name, ports_of(scope, protocol)));
     let some = all.filter(|(_, ports)| !ports.is_empty());
-    some.map(|(name, ports)| format!(" {name} dport {{ {} }}", ports.join(", "))).collect()
+    some.map(|(name, ports)| format!("{interface} {name} dport {{ {} }}", ports.join(", "))).collect()
 }
 
 fn ports_of(scope: &Scope, protocol: Protocol) -> Vec<String> {
-    let ports = scope.0.iter().filter(|port: &&Port| port.protocol == protocol);
+    let ports = scope.ports.iter().filter(|port: &&Port| port.protocol == protocol);
     ports.map(|port| port.number.to_string()).collect()
 }
 

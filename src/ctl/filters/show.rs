@@ -42,6 +42,8 @@ struct Part<'a> {
     literals: Vec<String>,
     /// How the address is found.
     address: &'static str,
+    /// What matches the text around it.
+    matched: &'static str,
     samples: usize,
 }
 
@@ -107,6 +109,7 @@ impl Part<'_> {
             regex: pattern.regex.as_deref(),
             literals: literals.iter().map(|literal| String::from_utf8_lossy(literal).into_owned()).collect(),
             address: address_of(&pattern.rule),
+            matched: matched_by(&pattern.rule),
             samples: pattern.hits.len(),
         }
     }
@@ -127,7 +130,20 @@ impl Part<'_> {
             many => format!("on lines that hold one of {}", many.join(", ")),
         };
         context.out.line(&format!("  tried    {tried}"))?;
-        Ok(context.out.line(&format!("  address  {}", self.address))?)
+        context.out.line(&format!("  address  {}", self.address))?;
+        Ok(context.out.line(&format!("  matched  {}", self.matched))?)
+    }
+}
+
+fn matched_by(rule: &Rule) -> &'static str {
+    const BY_HAND: &str = "by hand, byte by byte: the pattern is plain";
+    const BY_ENGINE: &str = "by the regex engine: the pattern is too rich to be matched by hand";
+    match rule {
+        Rule::Text(rule) if rule.is_plain() => BY_HAND,
+        Rule::Joined(rule) if rule.is_plain() => BY_HAND,
+        Rule::Text(_) | Rule::Joined(_) => BY_ENGINE,
+        Rule::Packet(_) => "by hand, field by field",
+        Rule::Json(_) => "by the fields of the object, which is read once for all patterns",
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Lane, clock, each_block};
+use super::lane::Lane;
+use super::{clock, walk};
 use crate::ctl::output::{Output, counted};
 use crate::ctl::table::{self, Column};
 use crate::ctl::when::Reader;
@@ -97,19 +98,12 @@ pub(super) fn run(one: &Setup, other: &Setup, files: &[PathBuf], context: &mut C
     let mut sentences = [Sentences::new(), Sentences::new()];
     let (mut read, mut bytes, clock) = (0, 0, clock());
     for path in files {
-        lanes.iter_mut().for_each(Lane::begin);
-        each_block(path, |block| {
-            let mut seen = 0;
-            for (lane, sentences) in lanes.iter_mut().zip(&mut sentences) {
-                seen = lane.scan(block, &clock, |event| {
-                    add(sentences, event);
-                    Ok(())
-                })?;
-            }
-            read += seen;
-            bytes += block.len() as u64;
+        let seen = walk::through(path, &mut lanes, &clock, |lane, event| {
+            add(&mut sentences[lane], event);
             Ok(())
         })?;
+        read += seen.lines;
+        bytes += seen.bytes;
     }
     let [before, after] = sentences;
     let (rows, same) = compare(before, after);

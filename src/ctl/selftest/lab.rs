@@ -70,7 +70,8 @@ impl Lab {
         neighbour.map_err(|error| format!("{}, which is not banned, does not get through: {error}", side.neighbour))?;
         match banned {
             Ok(()) => Ok(true),
-            Err(Errno::TIMEDOUT | Errno::CONNREFUSED) => Ok(false),
+            // The last two are how "administratively prohibited" is told, in IPv4 and IPv6.
+            Err(Errno::TIMEDOUT | Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::ACCESS) => Ok(false),
             Err(error) => Err(format!("no packet of {} can be sent: {error}", side.banned)),
         }
     }

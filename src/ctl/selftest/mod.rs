@@ -37,7 +37,7 @@ Examples:
   banctl selftest --backend nftables")]
 pub(super) struct Options {
     /// The backend to prove, instead of the configured one
-    #[arg(long, value_name = "BACKEND", value_parser = ["iptables", "nftables"])]
+    #[arg(long, value_name = "BACKEND", value_parser = ["iptables", "nftables", "plain"])]
     backend: Option<String>,
 }
 

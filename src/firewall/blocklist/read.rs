@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Subnets};
 use super::{MARKER, MAX_BYTES};
 use crate::config::problem::Severity;
 use crate::filters::Evidence;
-use crate::ledger::Scope;
+use crate::ledger::{Direction, Extent, Scope, Target};
 use crate::time::{Timestamp, Until};
 
 /// Longest line that is read, in bytes.
@@ -220,25 +220,25 @@ pub(super) fn read_marker(line: &[u8]) -> Option<Known> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let rest = std::str::from_utf8(line).ok()?.strip_prefix(MARKER)?;
     let (mut jail, mut since, mut until) = (None, None, None);
-    let (mut scope, mut evidence) = (Scope::default(), Evidence::Proven);
+    let (mut extent, mut evidence) = (Extent::default(), Evidence::Proven);
     for field in rest.split(' ') {
         match field.split_once('=')? {
             ("jail", text) => jail = Some(text.into()),
             ("since", text) => since = Some(text.parse().ok()?),
             ("until", text) => until = Some(text.parse().ok()?),
-            ("ports", text) => scope = read_ports(text)?,
+            ("ports", text) => extent.ports = text.split(',').map(|port| port.parse().ok()).collect::<Option<_>>()?,
+            ("interface", text) => extent.interface = Some(text.parse().ok()?),
+            ("direction", text) => extent.direction = Some(word(&Direction::WORDS, text)?),
+            ("target", text) => extent.target = Some(word(&Target::WORDS, text)?),
             ("evidence", "forgeable") => evidence = Evidence::Forgeable,
             _ => {}
         }
     }
-    Some(Known { jail: jail?, since: since?, until: until?, scope, evidence })
+    Some(Known { jail: jail?, since: since?, until: until?, scope: extent.into(), evidence })
 }
 
-fn read_ports(text: &str) -> Option<Scope> {
-    let mut ports = text.split(',').map(|port| port.parse().ok()).collect::<Option<Vec<_>>>()?;
-    ports.sort_unstable();
-    ports.dedup();
-    Some(Scope(ports.into()))
+fn word<T: Copy>(words: &[(&str, T)], text: &str) -> Option<T> {
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
 }
 
 /// A word of the file, fit for a terminal.

@@ -11,6 +11,7 @@ use super::*;
 use crate::config::problem::Severity;
 use crate::filters::Evidence;
 use crate::ledger::{Ban, Scope};
+use crate::ledger::{Ledger, Snapshot};
 use crate::time::{Timestamp, Until};
 
 const SAMPLE: &str = "# banward: jail=sshd since=2026-11-21T01:30:00Z until=2026-11-21T01:40:00Z
@@ -52,6 +53,20 @@ fn problems(text: &[u8]) -> Vec<String> {
     parse(text).problems.iter().map(|problem| format!("{}: {}", problem.line, problem.message)).collect()
 }
 
+/// The file as it is after it was written anew.
+fn rewrite(old: &[u8], bans: impl IntoIterator<Item = Ban>) -> Vec<u8> {
+    let mut new = Vec::new();
+    super::rewrite(&mut &*old, bans, &mut new).unwrap();
+    new
+}
+
+/// What the ledger hands to the thread that writes.
+fn snapshot(ban: Ban) -> Snapshot {
+    let mut ledger = Ledger::in_memory();
+    ledger.ban(ban);
+    ledger.snapshot()
+}
+
 #[test]
 fn the_sample_of_the_how_to_is_read_with_what_we_know() {
     let parsed = parse(SAMPLE.as_bytes());
@@ -73,7 +88,7 @@ fn the_sample_of_the_how_to_is_read_with_what_we_know() {
 #[test]
 fn what_may_be_forged_is_marked_and_read_back_as_such() {
     let forged = Ban { evidence: Evidence::Forgeable, ..ban("192.0.2.9/32") };
-    let text = rewrite(b"", [&forged, &ban("192.0.2.10/32")]);
+    let text = rewrite(b"", [forged, ban("192.0.2.10/32")]);
     let known: Vec<Evidence> = parse(&text).lines.iter().map(|line| line.known.as_ref().unwrap().evidence).collect();
     assert_eq!(known, [Evidence::Forgeable, Evidence::Proven]);
     assert_eq!(String::from_utf8(text).unwrap().matches("evidence=forgeable").count(), 1);
@@ -148,7 +163,7 @@ fn reading_twice_is_reading_once() {
 
 #[test]
 fn users_lines_survive_a_rewrite_in_their_order() {
-    let new = rewrite(SAMPLE.as_bytes(), [&ban("203.0.113.7/32"), &ban("2001:db8::/64")]);
+    let new = rewrite(SAMPLE.as_bytes(), [ban("203.0.113.7/32"), ban("2001:db8::/64")]);
     let expected = "# banward: jail=sshd since=2026-11-21T01:30:00Z until=2026-11-21T01:40:00Z
 203.0.113.7
 # banward: jail=sshd since=2026-11-21T01:30:00Z until=2026-11-21T01:40:00Z
@@ -163,14 +178,14 @@ fn users_lines_survive_a_rewrite_in_their_order() {
 
 #[test]
 fn a_rewrite_that_changes_nothing_is_the_same_to_the_byte() {
-    assert_eq!(rewrite(SAMPLE.as_bytes(), [&ban("192.0.2.9/32")]), SAMPLE.as_bytes());
+    assert_eq!(rewrite(SAMPLE.as_bytes(), [ban("192.0.2.9/32")]), SAMPLE.as_bytes());
     let odd = "\u{feff}# mine\r\n\r\n 192.0.2.1 ; x\r\nno end";
     assert_eq!(rewrite(odd.as_bytes(), []), odd.as_bytes());
-    let with_ours = rewrite(odd.as_bytes(), [&ban("192.0.2.9/32")]);
-    assert_eq!(rewrite(&with_ours, [&ban("192.0.2.9/32")]), with_ours);
+    let with_ours = rewrite(odd.as_bytes(), [ban("192.0.2.9/32")]);
+    assert_eq!(rewrite(&with_ours, [ban("192.0.2.9/32")]), with_ours);
     assert_eq!(rewrite(&with_ours, []), [odd.as_bytes(), b"\n"].concat());
     assert_eq!(
-        rewrite("\u{feff}".as_bytes(), [&ban("192.0.2.9/32")]).strip_prefix("\u{feff}".as_bytes()).unwrap()[0],
+        rewrite("\u{feff}".as_bytes(), [ban("192.0.2.9/32")]).strip_prefix("\u{feff}".as_bytes()).unwrap()[0],
         b'#'
     );
 }
@@ -186,7 +201,7 @@ fn an_entry_that_somebody_changed_is_theirs() {
 #[test]
 fn a_jail_of_any_name_stays_within_its_line() {
     let evil = Ban { jail: "a b\n0.0.0.0/0\u{1b}=".into(), ..ban("192.0.2.9/32") };
-    let text = String::from_utf8(rewrite(b"", [&evil])).unwrap();
+    let text = String::from_utf8(rewrite(b"", [evil])).unwrap();
     assert_eq!(text.lines().count(), 2);
     assert_eq!(&*parse(text.as_bytes()).lines[0].known.clone().unwrap().jail, "a_b_0.0.0.0/0__");
 }
@@ -194,18 +209,32 @@ fn a_jail_of_any_name_stays_within_its_line() {
 #[test]
 fn of_several_owners_the_one_that_ends_last_is_written() {
     let forever = Ban { jail: "manual".into(), until: Until::Forever, ..ban("192.0.2.9/32") };
-    let narrow = Ban { scope: Scope(["443/tcp".parse().unwrap()].into()), ..ban("192.0.2.10/32") };
-    let text = String::from_utf8(rewrite(b"", [&ban("192.0.2.9/32"), &forever, &narrow])).unwrap();
+    let narrow = Ban { scope: Scope::of_ports(vec!["443/tcp".parse().unwrap()]), ..ban("192.0.2.10/32") };
+    let text = String::from_utf8(rewrite(b"", [ban("192.0.2.9/32"), forever, narrow.clone()])).unwrap();
     assert!(text.starts_with("# banward: jail=manual since=2026-11-21T01:30:00Z until=forever\n192.0.2.9\n# banward"));
     assert!(text.ends_with(" ports=443/tcp\n192.0.2.10\n"), "{text}");
     assert_eq!(parse(text.as_bytes()).lines[1].known.clone().unwrap().scope, narrow.scope);
 }
 
 #[test]
+fn who_is_only_limited_is_not_written_and_the_rest_with_its_scope() {
+    let scope = |json: &str| -> Scope { serde_json::from_str(json).unwrap() };
+    let limit = scope(r#"{"limit":{"packets":5,"per":"second","burst":5}}"#);
+    let limited = Ban { scope: limit, ..ban("192.0.2.9/32") };
+    let bound = scope(r#"{"interface":"eth+","direction":"in","target":"PROHIBIT"}"#);
+    let bound = Ban { scope: bound, ..ban("192.0.2.10/32") };
+    let text = String::from_utf8(rewrite(b"", [limited.clone(), bound.clone()])).unwrap();
+    assert!(text.ends_with(" interface=eth+ direction=in target=PROHIBIT\n192.0.2.10\n"), "{text}");
+    assert_eq!(prefixes(&text), ["192.0.2.10/32"]);
+    assert_eq!(parse(text.as_bytes()).lines[0].known.clone().unwrap().scope, bound.scope);
+    assert_eq!(rewrite(text.as_bytes(), [limited]), b"", "and who was written goes");
+}
+
+#[test]
 fn the_shell_loop_of_the_how_to_gets_exactly_the_addresses() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ip.blocked");
-    fs::write(&file, rewrite(SAMPLE.as_bytes(), [&ban("203.0.113.7/32"), &ban("2001:db8::/64")])).unwrap();
+    fs::write(&file, rewrite(SAMPLE.as_bytes(), [ban("203.0.113.7/32"), ban("2001:db8::/64")])).unwrap();
     let script = r#"BADIPS=$(grep -Ev "^#" "$1"); for ip in $BADIPS; do echo "$ip"; done"#;
     let output = Command::new("sh").args(["-c", script, "sh"]).arg(&file).output().unwrap();
     let words = String::from_utf8(output.stdout).unwrap();
@@ -231,10 +260,10 @@ fn the_writer_writes_the_first_change_at_once_and_the_last_one_before_it_ends() 
     let path = folder.path().join("ip.blocked");
     fs::write(&path, "# mine\n").unwrap();
     let blocklist = Blocklist::spawn(&path).unwrap();
-    blocklist.show(vec![ban("192.0.2.1/32")]);
+    blocklist.show(snapshot(ban("192.0.2.1/32")), true);
     await_that(|| holds(&path, "192.0.2.1\n"));
     for number in 2..100 {
-        blocklist.show(vec![ban(&format!("192.0.2.{number}/32"))]);
+        blocklist.show(snapshot(ban(&format!("192.0.2.{number}/32"))), true);
     }
     drop(blocklist);
     assert!(holds(&path, "192.0.2.99\n") && holds(&path, "# mine\n") && !holds(&path, "192.0.2.1\n"));
@@ -245,7 +274,7 @@ fn a_file_that_cannot_be_written_is_named_until_it_can() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("missing/ip.blocked");
     let blocklist = Blocklist::spawn(&path).unwrap();
-    blocklist.show(vec![ban("192.0.2.1/32")]);
+    blocklist.show(snapshot(ban("192.0.2.1/32")), true);
     await_that(|| blocklist.trouble().is_some());
     let trouble = blocklist.trouble().unwrap();
     assert!(trouble.contains("missing/ip.blocked") && trouble.contains("blocklist.write"), "{trouble}");
@@ -262,7 +291,7 @@ fn a_file_that_did_not_change_is_not_written() {
     let mut watch = Watch::new(&path);
     assert!(watch.changed());
     let blocklist = Blocklist::spawn(&path).unwrap();
-    blocklist.show(vec![ban("192.0.2.9/32")]);
+    blocklist.show(snapshot(ban("192.0.2.9/32")), true);
     drop(blocklist);
     assert!(!watch.changed());
 }
@@ -298,11 +327,11 @@ proptest! {
     ) {
         let bans: Vec<Ban> = nets.iter().map(|net| ban(&net.to_string())).collect();
         let old = users.join("\n");
-        let new = rewrite(old.as_bytes(), &bans);
+        let new = rewrite(old.as_bytes(), bans.clone());
         let ours: Vec<IpNet> = parse(&new).lines.into_iter().filter(|line| line.known.is_some())
             .flat_map(|line| line.prefixes).collect();
         prop_assert_eq!(ours, nets.into_iter().collect::<Vec<_>>());
-        prop_assert_eq!(&rewrite(&new, &bans), &new);
+        prop_assert_eq!(&rewrite(&new, bans), &new);
         let without = rewrite(&new, []);
         prop_assert_eq!(without.strip_suffix(b"\n").unwrap_or(&without), old.strip_suffix('\n').unwrap_or(&old).as_bytes());
     }
@@ -318,6 +347,21 @@ proptest! {
             next = u64::from(u32::from(prefix.broadcast())) + 1;
         }
         prop_assert_eq!(next, u64::from(last) + 1);
+    }
+
+    #[test]
+    fn a_range_of_ipv6_is_covered_exactly(first in any::<u128>(), bits in 0_u32..128, odd in any::<u128>()) {
+        // Not the mapped IPv4 addresses, and not everything.
+        let first = first | 1 << 127;
+        let last = first.saturating_add(odd >> bits);
+        let text = format!("{}-{}", Ipv6Addr::from(first), Ipv6Addr::from(last));
+        let mut next = Some(first);
+        for prefix in nets_of(text.as_bytes()) {
+            let IpNet::V6(prefix) = prefix else { panic!("{prefix}") };
+            prop_assert_eq!(Some(u128::from(prefix.network())), next, "no gap and no overlap");
+            next = u128::from(prefix.broadcast()).checked_add(1);
+        }
+        prop_assert_eq!(next, last.checked_add(1));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The blocklist file anew: our entries as they are now, the users' own lines as they were.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::io::{self, BufRead, Write};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -9,58 +8,76 @@ use ipnet::IpNet;
 use super::MARKER;
 use super::read::{read_marker, without_bom};
 use crate::filters::Evidence;
-use crate::ledger::{Ban, Scope};
+use crate::ledger::{Ban, Scope, Stage};
 
 /// Longest name of a jail that is written, in characters.
 const MAX_JAIL: usize = 64;
 
-/// `old` with our entries replaced by `bans`, one entry per prefix: that of the ban that ends last.
+/// `old` with our entries replaced by `bans`, one entry per prefix: that of the ban that ends last. The bans come sorted by
+/// prefix. Who is only limited does not stand in it: those who read it drop everything of whoever does. Neither the old
+/// file nor the new one is ever in memory as a whole.
 ///
 /// Our entries stand where the first of them stood, or at the end. Nothing else is touched, to the byte, but that a last
 /// line without an end gets one when ours follow it.
-pub(crate) fn rewrite<'a>(old: &[u8], bans: impl IntoIterator<Item = &'a Ban>) -> Vec<u8> {
-    let entries = entries_of(bans);
-    let bom = old.len() - without_bom(old).len();
-    let mut new = Vec::with_capacity(old.len() + entries.len());
-    new.extend(old.iter().take(bom));
-    let mut entries = Some(entries);
-    let mut lines = without_bom(old).split_inclusive(|byte| *byte == b'\n').peekable();
-    while let Some(line) = lines.next() {
-        let ours = read_marker(line.strip_suffix(b"\n").unwrap_or(line)).is_some();
-        if !ours {
-            new.extend(line);
-            continue;
-        }
-        lines.next_if(|line| is_own_entry(line));
-        new.extend(entries.take().unwrap_or_default().bytes());
+pub(crate) fn rewrite(
+    old: &mut impl BufRead,
+    bans: impl IntoIterator<Item = Ban>,
+    new: &mut impl Write,
+) -> io::Result<()> {
+    let mut bans = Some(bans);
+    let mut line = Vec::new();
+    old.read_until(b'\n', &mut line)?;
+    if without_bom(&line).len() < line.len() {
+        new.write_all(&line[..line.len() - without_bom(&line).len()])?;
+        line.drain(..line.len() - without_bom(&line).len());
     }
-    if let Some(entries) = entries.filter(|entries| !entries.is_empty()) {
-        if new.len() > bom && new.last() != Some(&b'\n') {
-            new.push(b'\n');
+    let mut ended = true;
+    while !line.is_empty() {
+        let ours = read_marker(line.strip_suffix(b"\n").unwrap_or(&line)).is_some();
+        if ours {
+            if let Some(bans) = bans.take() {
+                write_entries(bans, "", new)?;
+            }
+            // The entry itself, unless somebody changed it.
+            line.clear();
+            old.read_until(b'\n', &mut line)?;
+            if !is_own_entry(&line) {
+                continue;
+            }
+        } else {
+            ended = line.last() == Some(&b'\n');
+            new.write_all(&line)?;
         }
-        new.extend(entries.bytes());
+        line.clear();
+        old.read_until(b'\n', &mut line)?;
     }
-    new
+    bans.map_or(Ok(()), |bans| write_entries(bans, if ended { "" } else { "\n" }, new))
 }
 
-fn entries_of<'a>(bans: impl IntoIterator<Item = &'a Ban>) -> String {
-    let mut latest: BTreeMap<IpNet, &Ban> = BTreeMap::new();
-    for ban in bans {
-        let standing = latest.entry(ban.prefix).or_insert(ban);
-        // Who bans everything comes before who bans some ports: the file knows addresses only.
-        let rank = |ban: &Ban| (ban.scope.is_all(), ban.until);
-        if rank(ban) > rank(standing) {
-            *standing = ban;
+/// `before` comes before the first entry, if there is any.
+fn write_entries(bans: impl IntoIterator<Item = Ban>, before: &str, new: &mut impl Write) -> io::Result<()> {
+    let mut before = Some(before);
+    let mut latest: Option<Ban> = None;
+    // Who bans everything comes before who bans some ports: the file knows addresses only.
+    let rank = |ban: &Ban| (ban.scope.is_all(), ban.until);
+    for ban in bans.into_iter().filter(|ban| ban.scope.stage() == Stage::Drop) {
+        match &latest {
+            Some(standing) if standing.prefix == ban.prefix && rank(standing) >= rank(&ban) => continue,
+            Some(standing) if standing.prefix != ban.prefix => write_entry(standing, new)?,
+            _ => (),
         }
+        if let Some(before) = before.take() {
+            new.write_all(before.as_bytes())?;
+        }
+        latest = Some(ban);
     }
-    let mut text = String::with_capacity(latest.len() * 100);
-    for ban in latest.values() {
-        let (jail, since, until) = (one_word(&ban.jail), ban.since, ban.until);
-        let more = [ports(&ban.scope), evidence(ban.evidence).to_owned()].concat();
-        writeln!(text, "{MARKER}jail={jail} since={since} until={until}{more}\n{}", shown(ban.prefix))
-            .expect("writing to a String does not fail");
-    }
-    text
+    latest.as_ref().map_or(Ok(()), |last| write_entry(last, new))
+}
+
+fn write_entry(ban: &Ban, new: &mut impl Write) -> io::Result<()> {
+    let (jail, since, until) = (one_word(&ban.jail), ban.since, ban.until);
+    let (scope, evidence) = (scope(&ban.scope), evidence(ban.evidence));
+    writeln!(new, "{MARKER}jail={jail} since={since} until={until}{scope}{evidence}\n{}", shown(ban.prefix))
 }
 
 /// Whether this is how we write an entry: one canonical prefix and nothing else. A line that somebody changed is theirs.
@@ -77,9 +94,15 @@ fn shown(prefix: IpNet) -> String {
     if prefix.prefix_len() == prefix.max_prefix_len() { prefix.addr().to_string() } else { prefix.to_string() }
 }
 
-fn ports(scope: &Scope) -> String {
-    let ports: Vec<String> = scope.0.iter().map(ToString::to_string).collect();
-    if ports.is_empty() { String::new() } else { format!(" ports={}", ports.join(",")) }
+fn scope(scope: &Scope) -> String {
+    let ports: Vec<String> = scope.ports.iter().map(ToString::to_string).collect();
+    let fields = [
+        ("ports", Some(ports.join(",")).filter(|ports| !ports.is_empty())),
+        ("interface", scope.interface.as_ref().map(ToString::to_string)),
+        ("direction", scope.direction.map(|direction| direction.to_string())),
+        ("target", scope.target.map(|target| target.to_string())),
+    ];
+    fields.into_iter().filter_map(|(key, value)| Some(format!(" {key}={}", value?))).collect()
 }
 
 /// Said only where somebody else may have chosen the address.

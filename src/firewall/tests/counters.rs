@@ -6,7 +6,7 @@ use super::*;
 
 /// What the kernel holds, in order.
 fn seen(net: &Net, flavour: Flavour) -> Vec<(String, Option<Count>)> {
-    let backend = if flavour == Flavour::Nftables { Choice::Nftables } else { Choice::Iptables };
+    let backend = flavour.choice();
     let settings = Settings { backend, ..settings() };
     let mut found = Vec::new();
     net.guard(|| {

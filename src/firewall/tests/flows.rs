@@ -34,7 +34,7 @@ fn what_a_banned_source_has_open_ends_in_connection_tracking_if_wanted() {
         for [guard, bad, good, ..] in SIDES {
             let _open = [opened(&net, bad, guard, 80), opened(&net, good, guard, 80)];
             eventually("both are tracked", || is_tracked(&net, bad) && is_tracked(&net, good));
-            let web = scope::of(vec![Port { protocol: Protocol::Tcp, number: 8080 }]);
+            let web = Scope::of_ports(vec![Port { protocol: Protocol::Tcp, number: 8080 }]);
             assert_eq!(owner.apply(Change::Set(Entry { scope: web, ..entry(bad, 600) })), Ok(()));
             std::thread::sleep(Duration::from_millis(600));
             assert!(is_tracked(&net, bad), "{flavour:?}: a ban from another port does not concern it");

@@ -285,7 +285,7 @@ proptest! {
                 let scope = entry.scope.is_all() || entry.scope == ban.scope;
                 entry.prefix.contains(&ban.prefix) && scope && entry.until >= ban.until
             };
-            prop_assert!(ledger.bans().all(|ban| ban.until.is_over(after(now)) || entries.iter().any(|e| drops(e, ban))));
+            prop_assert!(ledger.bans().all(|ban| ban.until.is_over(after(now)) || entries.iter().any(|e| drops(e, &ban))));
             let standing = ledger.bans().count();
             prop_assert_eq!(ledger.ban_count(), standing);
         }

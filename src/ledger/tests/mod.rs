@@ -5,7 +5,6 @@ mod disk;
 mod full;
 mod memory;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Ban, Entry, Scope};
@@ -36,5 +35,5 @@ fn entry(prefix: &str, seconds: u64) -> Entry {
 }
 
 fn web() -> Scope {
-    Scope(Arc::from(["443/tcp".parse().unwrap()]))
+    Scope::of_ports(vec!["443/tcp".parse().unwrap()])
 }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::sources::writers::is_person;
 use crate::time::Timestamp;
 
 #[derive(Debug, Deserialize)]
@@ -20,7 +21,15 @@ pub(super) struct Entry {
     command: Value,
     #[serde(rename = "_PID", default)]
     process: Value,
+    /// Whose process wrote it, and which program that was; journald vouches for both.
+    #[serde(rename = "_UID", default)]
+    user: Value,
+    #[serde(rename = "_EXE", default)]
+    executable: Value,
 }
+
+/// Where everybody may put a program, in paths that journald resolved.
+const ANYBODYS: [&str; 6] = ["/home/", "/tmp/", "/var/tmp/", "/dev/shm/", "/run/user/", "/media/"];
 
 /// A field: text, or an array of bytes where it is not UTF-8, or an array of those where an entry has it several times,
 /// or null where it is too long.
@@ -43,6 +52,17 @@ impl Entry {
 
     pub(super) fn time(&self) -> Timestamp {
         Timestamp::from_micros(self.realtime.parse().unwrap_or(0))
+    }
+
+    /// Who wrote it, if that is nobody who runs a service of this machine: a person, or a program that a person may have
+    /// put there. An entry of the kernel or of journald has neither.
+    pub(super) fn foreign(&self) -> Option<String> {
+        let text = |value: &Value| value.bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        if let Some(user) = text(&self.user).filter(|user| user.parse().ok().is_none_or(is_person)) {
+            return Some(format!("user {user}"));
+        }
+        let executable = text(&self.executable)?;
+        ANYBODYS.iter().any(|folder| executable.starts_with(folder)).then_some(executable)
     }
 
     /// Empty where there is none.
@@ -96,6 +116,18 @@ mod tests {
     fn of_a_field_with_several_values_the_first_counts() {
         assert_eq!(entry(r#""MESSAGE":["one","two"]"#).message(), b"one");
         assert_eq!(entry(r#""MESSAGE":[[111,255],"two"]"#).message(), b"o\xff");
+    }
+
+    #[test]
+    fn what_a_person_wrote_in_the_name_of_a_service_is_foreign() {
+        let foreign = |fields: &str| entry(fields).foreign();
+        assert_eq!(foreign(r#""_UID":"0","_EXE":"/usr/sbin/sshd""#), None);
+        assert_eq!(foreign(r#""_UID":"33","_EXE":"/usr/sbin/apache2""#), None);
+        assert_eq!(foreign(r#""_UID":"61184","_EXE":"/usr/bin/app""#), None, "a user that systemd made for a service");
+        assert_eq!(foreign(r#""MESSAGE":"of the kernel""#), None);
+        assert_eq!(foreign(r#""_UID":"1000","_EXE":"/usr/bin/logger""#), Some("user 1000".to_owned()));
+        assert_eq!(foreign(r#""_UID":"x""#), Some("user x".to_owned()));
+        assert_eq!(foreign(r#""_UID":"0","_EXE":"/home/ann/sshd""#), Some("/home/ann/sshd".to_owned()));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One log: a path, and the files that lines come from under it, as it is rotated. Every line is read once.
 
+mod backlog;
 mod begin;
 mod rotate;
 
@@ -140,6 +141,8 @@ impl Log {
             return Ok(Step::End);
         }
         loop {
+            // Only the first block and the last few need a look at what else there is.
+            backlog::read(self, reader, shared)?;
             match self.read_block(reader, None, shared)? {
                 Step::Read => {}
                 step => return Ok(step),
@@ -199,14 +202,27 @@ impl Log {
             shared.registry.extend_head(&self.path, reader.mark.offset, read);
         }
         reader.advance(&shared.buffer, from, from + taken.bytes);
-        shared.registry.hold(reader.identity, reader.mark, &self.name);
-        let cut = taken.cut;
-        let position = position.unwrap_or_else(|| reader.position());
+        let (mark, position) = (reader.mark, position.unwrap_or_else(|| reader.position()));
+        self.hand_over(taken, reader, mark, position, warm, shared)?;
+        Ok(Step::Read)
+    }
+
+    /// Reports what became of a block. `mark`: where it ends; `position`: to where that brings the log.
+    fn hand_over(
+        &self,
+        taken: Taken,
+        reader: &mut Reader,
+        mark: Mark,
+        position: Position,
+        warm: bool,
+        shared: &mut Shared,
+    ) -> Result<(), Stopped> {
+        shared.registry.hold(reader.identity, mark, &self.name);
         shared.blocks += 1;
+        let cut = taken.cut;
         shared.outlet.suppressed(&self.name, &mut reader.memory, warm)?;
         shared.outlet.batch(self.batch(taken, position, warm, shared))?;
-        shared.outlet.cut(cut)?;
-        Ok(Step::Read)
+        shared.outlet.cut(cut)
     }
 
     fn batch(&self, taken: Taken, position: Position, warm: bool, shared: &Shared) -> Batch {
@@ -293,7 +309,8 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             format!(
-                "{path} cannot be read: {error}. Run banward as root, or give it CAP_DAC_READ_SEARCH or the file's group."
+                "{path} cannot be read: {error}. Let the user of daemon.user read it: by a group \
+                 in daemon.groups, or with 'setfacl -m u:banward:r'."
             )
         }
         _ => format!("{path} cannot be read: {error}. It is tried again every second."),

@@ -15,16 +15,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::outlet::{Outlet, Stopped};
-use super::{Scan, Spec};
+use super::{Scan, Spec, crew};
 use crate::filters::Clock;
 use crate::time::Timestamp;
 use family::{Names, Registry};
 use log::{Begin, Log};
 use watch::{Hints, Watch};
 
-/// How often everything is looked at, whatever inotify says; and how often once nothing has happened for a while.
+/// How often everything is looked at, whatever inotify says; and how often once nothing has happened for a while. There
+/// may be a source for every jail, and an idle machine is to sleep.
 const TICK: Duration = Duration::from_secs(1);
-const QUIET_TICK: Duration = Duration::from_secs(10);
+const QUIET_TICK: Duration = Duration::from_secs(30);
 
 /// Ticks without any event before the slower ones.
 const QUIET_AFTER: u32 = 30;
@@ -43,6 +44,8 @@ struct Shared {
     refill: Option<Timestamp>,
     /// How many blocks were read.
     blocks: u64,
+    /// How many threads scan a log that is far behind.
+    threads: usize,
 }
 
 impl Shared {
@@ -72,6 +75,7 @@ pub(super) fn run(spec: Spec, patterns: &[String], outlet: Outlet) -> Result<(),
         buffer: Vec::new(),
         refill: spec.refill.then_some(spec.since),
         blocks: 0,
+        threads: if cfg!(test) { 3 } else { crew::threads() },
     };
     let mut tail = Tail { spec, patterns: patterns.to_vec(), shared, watch, logs: BTreeMap::new() };
     tail.begin()?;
@@ -109,7 +113,8 @@ impl Tail {
             let tick = Instant::now() >= next_tick;
             if tick {
                 quiet = quiet.saturating_add(1);
-                next_tick = Instant::now() + if quiet > QUIET_AFTER { QUIET_TICK } else { TICK };
+                let rests = quiet > QUIET_AFTER && self.watch.is_on();
+                next_tick = Instant::now() + if rests { QUIET_TICK } else { TICK };
             } else {
                 quiet = 0;
                 next_tick = next_tick.min(Instant::now() + TICK);

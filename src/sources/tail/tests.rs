@@ -10,9 +10,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::sources::tests::{Harness, Random, Recorder, spec};
-use crate::sources::{MAX_LINE, Place, Position, Report};
+use crate::sources::{BLOCK, MAX_LINE, Place, Position, Report};
 use crate::time::Timestamp;
 
+mod backlog;
 mod random;
 mod rotation;
 mod start;

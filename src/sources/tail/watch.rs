@@ -51,6 +51,11 @@ impl Watch {
         Watch { watcher, state, bell: Arc::clone(bell), watched: HashMap::new() }
     }
 
+    /// Whether there are hints at all.
+    pub(super) fn is_on(&self) -> bool {
+        self.watcher.is_some()
+    }
+
     pub(super) fn take(&self) -> Hints {
         std::mem::take(&mut lock(&self.state).hints)
     }

@@ -1,11 +1,15 @@
 //! How a log is opened for the first time.
 
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+use std::time::SystemTime;
+
 use super::Log;
 use crate::filters::Clock;
 use crate::sources::Position;
 use crate::sources::lines::Taken;
 use crate::sources::outlet::Stopped;
-use crate::sources::tail::family::generations_of;
+use crate::sources::tail::family::{begin_alike, generations_of};
 use crate::sources::tail::reader::Reader;
 use crate::sources::tail::{Shared, start};
 use crate::time::Timestamp;
@@ -56,16 +60,39 @@ impl Log {
         }
         generations.retain(|reader| !shared.registry.is_held_by_another(reader.identity, &self.name));
         // The other generations are older, and were read or were too old before the last stop.
-        let chosen = |reader: &Reader| generations.iter().any(|other| other.identity == reader.identity);
-        for older in generations_of(&self.names()).iter().filter(|reader| !chosen(reader)) {
-            if let Some(end) = older.end()
-                && !shared.registry.has_read(older, &self.name)
+        let mut older = generations_of(&self.names());
+        older.retain(|reader| !generations.iter().any(|chosen| chosen.identity == reader.identity));
+        for reader in &older {
+            if let Some(end) = reader.end()
+                && !shared.registry.has_read(reader, &self.name)
             {
-                shared.registry.remember(older.identity, end);
+                shared.registry.remember(reader.identity, end);
             }
+        }
+        for reader in self.to_refill(older, &generations, shared) {
+            generations.push_front(reader);
         }
         self.generations = generations;
         Ok(())
+    }
+
+    /// Those older generations in which there are lines that windows still look at, newest first, set to those lines. All
+    /// of them were applied before the last stop.
+    fn to_refill(&self, mut older: Vec<Reader>, chosen: &VecDeque<Reader>, shared: &Shared) -> Vec<Reader> {
+        let Some(since) = shared.refill else { return Vec::new() };
+        let long_ago = |reader: &Reader| reader.written < SystemTime::UNIX_EPOCH + since.since(Timestamp::EPOCH);
+        // A copy that is made just now has the lines of the file itself.
+        let is_copy = |reader: &Reader| chosen.iter().any(|other| begin_alike(&reader.head(), &other.head()));
+        older.retain(|reader| !long_ago(reader) && !is_copy(reader));
+        older.retain(|reader| !shared.registry.is_held_by_another(reader.identity, &self.name));
+        older.sort_by_key(|reader| Reverse(reader.written));
+        older.dedup_by_key(|reader| reader.identity);
+        let warm = |mut reader: Reader| {
+            reader.mark = shared.refill_mark(&reader)?;
+            reader.warm_to = reader.size().ok()?;
+            reader.is_warm().then_some(reader)
+        };
+        older.into_iter().filter_map(warm).collect()
     }
 
     fn begin_at_time(&mut self, since: Timestamp, mut reader: Reader, shared: &Shared) {
@@ -73,6 +100,13 @@ impl Log {
         if !shared.registry.has_read(&reader, &self.name) && !shared.registry.is_copy(&self.path, &reader.head()) {
             let clock = Clock { now: Timestamp::now(), zone: shared.zone.clone() };
             reader.mark = start::at_time(&reader, &*shared.scan, &clock, since).unwrap_or(reader.mark);
+            if reader.mark.offset > 0 {
+                log::info!(
+                    "{} is read from byte {} on, where its lines of {since} and later begin: no window looks further back",
+                    self.path.display(),
+                    reader.mark.offset
+                );
+            }
         }
         self.generations.push_back(reader);
     }

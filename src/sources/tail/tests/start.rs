@@ -1,3 +1,5 @@
+use std::os::unix::fs::FileExt;
+
 use super::*;
 
 /// A log of `count` lines, one a second from second 1000, with unstamped lines in between.
@@ -27,6 +29,45 @@ fn a_first_start_of_a_log_that_is_too_old_or_has_no_stamps_begins_at_its_end() {
     assert_eq!(harness.lines, 0);
     world.append("b.log", "new\n");
     expect(&mut harness, &["new"]);
+}
+
+#[test]
+fn a_first_start_finds_its_line_in_many_gigabytes_and_behind_zeros() {
+    let world = World::new(&["a.log"]);
+    // A line of second 1000 and so on in each MiB, and holes between.
+    let file = File::create(world.path("a.log")).unwrap();
+    for step in 0..8000_u64 {
+        file.write_all_at(format!("\n{} line\n", 1000 + step).as_bytes(), step << 20).unwrap();
+    }
+    // As after a loss of power.
+    file.write_all_at(b"\n9500 behind zeros\n9501 behind zeros\n", 8010 << 20).unwrap();
+    for (since, first, count) in
+        [(8998, "8998 line", 4), (9000, "9500 behind zeros", 2), (9501, "9501 behind zeros", 1)]
+    {
+        let mut harness = world.start_with(|spec| (spec.start, spec.since) = (true, Timestamp::from_secs(since)));
+        let lines: Vec<&String> = harness.seen.iter().filter(|line| line.starts_with(['8', '9'])).collect();
+        assert_eq!((lines[0].as_str(), lines.len()), (first, count), "since {since}");
+        harness.stop();
+    }
+}
+
+#[test]
+fn a_first_start_misses_no_line_behind_more_zeros_than_it_looks_through() {
+    let world = World::new(&["a.log"]);
+    let file = File::create(world.path("a.log")).unwrap();
+    file.write_all_at(b"1000 line\n1001 line\n", 0).unwrap();
+    let lines: Vec<String> = (9000..9010).map(|second| format!("\n{second} line")).collect();
+    file.write_all_at((lines.concat() + "\n").as_bytes(), 200 << 20).unwrap();
+    for (since, first) in [(2000, 9000_u64), (9000, 9000), (9004, 9004), (9009, 9009)] {
+        let mut harness = world.start_with(|spec| (spec.start, spec.since) = (true, Timestamp::from_secs(since)));
+        let lines: Vec<&String> = harness.seen.iter().filter(|line| line.starts_with('9')).collect();
+        assert_eq!(
+            (lines[0].as_str(), lines.len() as u64),
+            (format!("{first} line").as_str(), 9010 - first),
+            "{since}"
+        );
+        harness.stop();
+    }
 }
 
 #[test]
@@ -115,6 +156,29 @@ fn refilled_since(second: i64) -> (Vec<String>, u64) {
 fn lines_that_windows_still_look_at_are_warm_up_to_where_the_log_was_left() {
     assert_eq!(refilled_since(4).1, 3);
     assert_eq!(refilled_since(0).1, 7);
+}
+
+#[test]
+fn lines_that_windows_still_look_at_are_warm_in_older_generations_too() {
+    let world = World::new(&["a.log"]);
+    let stamps: Vec<String> = (990..1000).map(|second| second.to_string()).collect();
+    world.append("a.log", &(stamps.join("\n") + "\n"));
+    let mut harness = world.start();
+    harness.await_until("the lines", |harness| harness.seen.len() == 10);
+    for second in 1000..1003 {
+        world.rename("a.log", "a.log.1");
+        world.append("a.log", &format!("{second}\n"));
+        harness.await_until("the line", |harness| harness.seen.last() == Some(&second.to_string()));
+        rotation::after_a_clock_tick(&world);
+        world.rename("a.log.1", &format!("a.log.{}", 2000 - second));
+    }
+    let resume = harness.stop();
+    world.append("a.log", "1003\n");
+    let mut harness = world.start_with(|spec| {
+        (spec.resume, spec.refill, spec.since) = (resume, true, Timestamp::from_secs(995));
+    });
+    expect(&mut harness, &["1003"]);
+    assert_eq!(harness.warm_lines, 5 + 3, "and none of them twice");
 }
 
 #[test]

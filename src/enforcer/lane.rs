@@ -1,0 +1,72 @@
+//! A lane between the processes: a socket pair that keeps messages apart. Each lane carries one conversation at a time,
+//! so a long answer on one never keeps a ban on another waiting.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair, sockopt};
+
+use super::message::{LONGEST, Message};
+
+/// One end.
+#[derive(Debug)]
+pub(super) struct Lane {
+    socket: OwnedFd,
+    out: Vec<u8>,
+    into: Vec<u8>,
+}
+
+impl Lane {
+    pub(super) fn of(socket: OwnedFd) -> Lane {
+        Lane { socket, out: Vec::new(), into: vec![0; LONGEST] }
+    }
+
+    /// Our end, and the one to hand to the other process.
+    pub(super) fn pair() -> io::Result<(Lane, OwnedFd)> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Lane::of(ours), theirs))
+    }
+
+    /// How long an answer may take.
+    pub(super) fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Recv, Some(patience))?;
+        sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Send, Some(patience))?;
+        Ok(())
+    }
+
+    pub(super) fn send(&mut self, message: &impl Message) -> io::Result<()> {
+        self.out.clear();
+        message.encode(&mut self.out);
+        loop {
+            match send(&self.socket, &self.out, SendFlags::NOSIGNAL) {
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// The next message; `None` when the other end is closed. What is no message is an error.
+    pub(super) fn receive<T: Message>(&mut self) -> io::Result<Option<T>> {
+        let (length, whole) = loop {
+            match recv(&self.socket, self.into.as_mut_slice(), RecvFlags::TRUNC) {
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok(lengths) => break lengths,
+            }
+        };
+        if whole == 0 {
+            return Ok(None);
+        }
+        let message = self.into.get(..length).filter(|_| whole <= LONGEST).and_then(T::decode);
+        message.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+impl AsFd for Lane {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -1,0 +1,255 @@
+//! What the enforcer refuses whoever asks: whom it protects, prefixes that are too wide, and more than its budget. It
+//! reads the configuration and this machine's addresses itself, so that a brain that was taken over cannot say otherwise.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use super::budget::Budget;
+use super::fingerprint;
+use crate::config::problem::{Problem, Problems};
+use crate::config::{Config, Mode};
+use crate::firewall::{self, Choice, Settings};
+use crate::ledger::{Change, Entry, Scope};
+use crate::policy;
+use crate::policy::allowlist::Allowlist;
+use crate::policy::prefix::overlap;
+use crate::policy::protected::{self, Protect};
+use crate::time::Timestamp;
+
+/// Rules of earlier configurations that are remembered: their traces may have to be taken out.
+const REMEMBERED: usize = 16;
+
+/// Most different scopes: more than any configuration has.
+const MOST_SCOPES: usize = 1024;
+
+/// This machine's addresses are looked up again after this time.
+const PROBE_AGAIN: Duration = Duration::from_secs(15);
+
+#[derive(Debug)]
+pub(super) struct Law {
+    path: PathBuf,
+    /// Whom we protect.
+    allowlist: Allowlist,
+    which: Vec<Protect>,
+    probed: Instant,
+    pub(super) budget: Budget,
+    /// Whom the other processes become, and whether they are fenced off: decided once, at the start.
+    pub(super) user: String,
+    pub(super) sandbox: bool,
+    /// The rules of the configurations read so far, the latest last.
+    known: Vec<Settings>,
+    /// The scopes that were asked for so far: each makes sets, and rules that every packet meets.
+    scopes: BTreeSet<Scope>,
+    /// The backend that the configuration names, whatever its mode.
+    named: Choice,
+}
+
+/// What may not pass, for a reply.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    count: usize,
+    first: Option<String>,
+}
+
+impl Law {
+    /// By the configuration at this path; the error says what is wrong with it.
+    pub(super) fn read(path: &Path) -> Result<Law, String> {
+        let mut law = Law {
+            path: path.to_owned(),
+            allowlist: Allowlist::default(),
+            which: Vec::new(),
+            probed: Instant::now(),
+            budget: Budget::new(),
+            user: String::new(),
+            sandbox: true,
+            known: Vec::new(),
+            scopes: BTreeSet::new(),
+            named: Choice::Auto,
+        };
+        law.reread()?;
+        Ok(law)
+    }
+
+    /// Reads the configuration again. A wrong one changes nothing.
+    pub(super) fn reread(&mut self) -> Result<(), String> {
+        let problems = Problems::default();
+        let config = Config::load(&self.path, &problems);
+        if let Some(problem) = problems.into_sorted().into_iter().find(Problem::is_error) {
+            return Err(format!("the enforcer cannot use the configuration: {problem}"));
+        }
+        let config = config.ok_or_else(|| "the enforcer cannot read the configuration".to_owned())?;
+        self.allowlist.set_given(&config.allow.networks);
+        // The peers of sessions come and go, and only the brain follows them.
+        self.which = config.allow.protect.iter().copied().filter(|what| *what != Protect::AdminSessions).collect();
+        self.probe();
+        (self.user, self.sandbox) = (config.daemon.user, config.daemon.sandbox);
+        let mut settings = config.firewall;
+        self.named = settings.backend;
+        if config.daemon.mode == Mode::Observe {
+            settings.backend = Choice::None;
+        }
+        self.known.retain(|known| fingerprint(known) != fingerprint(&settings));
+        self.known.push(settings);
+        let surplus = self.known.len().saturating_sub(REMEMBERED);
+        self.known.drain(..surplus);
+        Ok(())
+    }
+
+    /// Whether these rules are or may become those of iptables, or there are such of an earlier daemon to take out.
+    pub(super) fn may_need_iptables(&self) -> bool {
+        let is_iptables = |backend: Choice| matches!(backend, Choice::Auto | Choice::Iptables | Choice::Plain);
+        let left = |settings: &Settings| firewall::traces(settings).into_iter().any(is_iptables);
+        // Observing may become enforcing, by a reload.
+        is_iptables(self.named) || self.known.last().is_some_and(left)
+    }
+
+    /// Looks up this machine's addresses, if that was long ago.
+    pub(super) fn tend(&mut self) {
+        if self.probed.elapsed() >= PROBE_AGAIN {
+            self.probe();
+        }
+    }
+
+    fn probe(&mut self) {
+        self.probed = Instant::now();
+        self.allowlist.set_protected(&protected::probe(&self.which).networks);
+    }
+
+    /// The rules with this fingerprint; the configuration may have been changed to have them.
+    pub(super) fn settings(&mut self, wanted: u64) -> Result<Settings, String> {
+        for attempt in 0..2 {
+            if let Some(known) = self.known.iter().find(|known| fingerprint(known) == wanted) {
+                return Ok(known.clone());
+            }
+            if attempt == 0 {
+                self.reread()?;
+            }
+        }
+        let path = self.path.display();
+        Err(format!("the enforcer finds other rules in {path} than the daemon has: reload or restart the daemon"))
+    }
+
+    /// The entries that may stand; the others are noted.
+    pub(super) fn permit_list(&mut self, entries: &mut Vec<Entry>, refusals: &mut Refusals) {
+        let now = Timestamp::now();
+        entries.retain(|entry| refusals.permits(self.judge(entry, now)));
+        let room = self.budget.list(entries.len(), Instant::now());
+        if room < entries.len() {
+            refusals.over_budget(entries.len() - room);
+            entries.truncate(room);
+        }
+    }
+
+    /// The changes that may be made; taking out is always one.
+    pub(super) fn permit_changes(&mut self, changes: &mut Vec<Change>, refusals: &mut Refusals) {
+        let now = Timestamp::now();
+        changes.retain(|change| match change {
+            Change::Set(entry) => refusals.permits(self.judge(entry, now)),
+            Change::Clear { .. } => true,
+        });
+        let wanted = changes.iter().filter(|change| matches!(change, Change::Set(_))).count();
+        let room = self.budget.changes(wanted, Instant::now());
+        if room < wanted {
+            refusals.over_budget(wanted - room);
+            let mut left = room;
+            changes.retain(|change| {
+                let is_set = matches!(change, Change::Set(_));
+                let fits = !is_set || left > 0;
+                left = left.saturating_sub(usize::from(is_set));
+                fits
+            });
+        }
+    }
+
+    fn judge(&mut self, entry: &Entry, now: Timestamp) -> Result<(), String> {
+        let prefix = entry.prefix;
+        if !self.scopes.contains(&entry.scope) {
+            if self.scopes.len() >= MOST_SCOPES {
+                return Err(format!("more than {MOST_SCOPES} different scopes"));
+            }
+            self.scopes.insert(entry.scope.clone());
+        }
+        // Even where the configuration allows nobody.
+        let loopback = [(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)];
+        let loopback = loopback.map(|(address, length)| IpNet::new_assert(address, length).trunc());
+        if loopback.into_iter().any(|local| overlap(local, prefix)) {
+            return Err(format!("{prefix} has addresses of this machine itself"));
+        }
+        policy::guard(prefix, &self.allowlist, now).map_err(|why| why.to_string())
+    }
+}
+
+impl Refusals {
+    fn permits(&mut self, verdict: Result<(), String>) -> bool {
+        let permitted = verdict.is_ok();
+        if let Err(why) = verdict {
+            self.count += 1;
+            self.first.get_or_insert(why);
+        }
+        permitted
+    }
+
+    fn over_budget(&mut self, count: usize) {
+        self.count += count;
+        self.first.get_or_insert_with(|| super::budget::OVER.to_owned());
+    }
+
+    /// As a sentence, if there was any.
+    pub(super) fn said(self) -> Option<String> {
+        let first = self.first?;
+        let others = match self.count - 1 {
+            0 => String::new(),
+            others => format!(" (and {others} more)"),
+        };
+        Some(format!("the enforcer refuses this: {first}{others}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Until;
+
+    fn law(config: &str) -> (tempfile::TempDir, Law) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("banward.toml");
+        std::fs::write(&path, config).unwrap();
+        let law = Law::read(&path).unwrap();
+        (folder, law)
+    }
+
+    fn set(prefix: &str) -> Change {
+        Change::Set(Entry { prefix: prefix.parse().unwrap(), scope: Scope::default(), until: Until::Forever })
+    }
+
+    fn refused(law: &mut Law, prefix: &str) -> Option<String> {
+        let mut refusals = Refusals::default();
+        let mut changes = vec![set(prefix)];
+        law.permit_changes(&mut changes, &mut refusals);
+        assert_eq!(changes.is_empty(), refusals.count > 0);
+        refusals.said()
+    }
+
+    #[test]
+    fn whom_the_configuration_allows_nobody_may_ban() {
+        let (_folder, mut law) = law("[allow]\nnetworks = [\"192.0.2.0/24\"]\n");
+        for prefix in ["192.0.2.7/32", "192.0.0.0/16", "0.0.0.0/0", "::/0", "::1/128", "127.0.0.1/32", "126.0.0.0/7"] {
+            assert!(refused(&mut law, prefix).is_some_and(|why| why.starts_with("the enforcer refuses")), "{prefix}");
+        }
+        assert_eq!(refused(&mut law, "198.51.100.7/32"), None);
+    }
+
+    #[test]
+    fn rules_that_the_configuration_does_not_have_are_refused_until_it_has_them() {
+        let (folder, mut law) = law("[firewall]\nchain = \"ONE\"\n");
+        let other = Settings { chain: "TWO".parse().unwrap(), ..law.known[0].clone() };
+        assert!(law.settings(fingerprint(&other)).unwrap_err().contains("other rules"));
+        std::fs::write(folder.path().join("banward.toml"), "[firewall]\nchain = \"TWO\"\n").unwrap();
+        assert_eq!(law.settings(fingerprint(&other)).unwrap(), other);
+        assert_eq!(law.known.len(), 2, "the earlier ones are remembered, to take them out");
+    }
+}

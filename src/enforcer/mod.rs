@@ -1,0 +1,141 @@
+//! The process that may change the firewall, and does nothing else. In: a closed set of messages from the brain, the
+//! process that reads what attackers write. Out: changes in the kernel. It takes no rule from the brain, bans nobody whom
+//! the configuration protects, and keeps to a budget, whatever the brain says.
+//!
+//! All processes run the same binary. When one ends, so do the others, and the kernel keeps what it has.
+
+mod budget;
+mod client;
+mod lane;
+mod law;
+mod message;
+mod server;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod witness;
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+pub(crate) use client::Enforcer;
+use lane::Lane;
+use law::Law;
+pub(crate) use witness::Witness;
+
+use rustix::thread::{CapabilitySet, set_keep_capabilities};
+
+use crate::firewall::{Choice, Settings};
+use crate::sandbox::identity::{self, Identity, Wanted};
+use crate::sandbox::{Calls, Fence, capabilities};
+
+/// The same for equal rules, whichever backend makes them. Both processes are the same binary, so it may be anything.
+fn fingerprint(settings: &Settings) -> u64 {
+    let settings = Settings { backend: Choice::Auto, ..settings.clone() };
+    let mut hasher = DefaultHasher::new();
+    format!("{settings:?}").hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The process of the enforcer, started and not watched yet: until the brain has become who it stays, it has no thread.
+pub(crate) struct Started {
+    enforcer: Enforcer,
+    witness: Witness,
+    children: [Child; 2],
+}
+
+impl Started {
+    /// Watches the processes, each from a thread.
+    pub(crate) fn watch(self) -> io::Result<(Enforcer, Witness)> {
+        for child in self.children {
+            self.enforcer.watch(child)?;
+        }
+        Ok((self.enforcer, self.witness))
+    }
+}
+
+/// Starts the enforcer, and the witness: this program once more, with the lanes as standard input and output.
+pub(crate) fn spawn(config: &Path) -> io::Result<Started> {
+    let (bans, their_bans) = Lane::pair()?;
+    let (questions, their_questions) = Lane::pair()?;
+    let (sessions, their_sessions) = Lane::pair()?;
+    let enforcing = again("--enforcer", config, their_bans, Stdio::from(their_questions))?;
+    let witnessing = again("--witness", config, their_sessions, Stdio::null())?;
+    let (enforcer, witness) = (Enforcer::at(bans, questions)?, Witness::at(sessions)?);
+    Ok(Started { enforcer, witness, children: [enforcing, witnessing] })
+}
+
+fn again(argument: &str, config: &Path, input: OwnedFd, output: Stdio) -> io::Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(argument).arg("--config").arg(config).stdin(Stdio::from(input)).stdout(output);
+    // Of our environment, what says how to log and where the lock of iptables-legacy is.
+    let kept = ["JOURNAL_STREAM", LOCK_VARIABLE].map(|name| (name, std::env::var_os(name)));
+    command.env_clear().envs(kept.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    // Ctrl-C on a terminal is for the brain: it has the rules taken out first, where that is wanted.
+    command.process_group(0).spawn()
+}
+
+/// The program of the enforcer; the error is for the log.
+pub(crate) fn run(config: &Path) -> Result<(), String> {
+    let law = Law::read(config)?;
+    let lanes = lane(&io::stdin()).and_then(|bans| Ok([bans, lane(&io::stdout())?]));
+    let lanes = lanes.map_err(|why| format!("the enforcer has no lanes: {why}"))?;
+    // iptables asks the kernel about sets through a raw socket (libxt_set), and iptables-legacy about everything.
+    let raw = if law.may_need_iptables() { CapabilitySet::NET_RAW } else { CapabilitySet::empty() };
+    give_up(CapabilitySet::NET_ADMIN | raw, None)?;
+    if law.sandbox {
+        warn(Fence::enforcer(config, &lock_file()).enforce());
+        warn(Calls::Programs.enforce());
+    }
+    server::serve(law, lanes).map_err(|why| format!("the enforcer cannot speak to the daemon: {why}"))
+}
+
+/// The program of the witness. It is not fenced off: Landlock would close to it the very processes that it looks into.
+pub(crate) fn witness(config: &Path) -> Result<(), String> {
+    let law = Law::read(config)?;
+    let mut lane = lane(&io::stdin()).map_err(|why| format!("the witness has no lane: {why}"))?;
+    let identity = match identity::wanted(&law.user, &[]) {
+        Wanted::Found(identity) => Some(identity),
+        Wanted::Nobody | Wanted::Missing => None,
+    };
+    give_up(CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH, identity.as_ref())?;
+    if law.sandbox {
+        warn(Calls::NoPrograms.enforce());
+    }
+    witness::serve(&mut lane).map_err(|why| format!("the witness cannot speak to the daemon: {why}"))
+}
+
+fn lane(end: &impl AsFd) -> io::Result<Lane> {
+    end.as_fd().try_clone_to_owned().map(Lane::of)
+}
+
+/// Keeps these capabilities and no others, as this user.
+fn give_up(kept: CapabilitySet, identity: Option<&Identity>) -> Result<(), String> {
+    let become_it = |identity: &Identity| set_keep_capabilities(true).and_then(|()| identity.assume());
+    let given_up = capabilities::bound_to(kept).and_then(|()| identity.map_or(Ok(()), become_it));
+    let given_up = given_up.and_then(|()| capabilities::keep(kept));
+    given_up.map_err(|why| format!("rights cannot be given up: {}", io::Error::from(why)))
+}
+
+fn warn(done: Result<(), String>) {
+    if let Err(why) = done {
+        log::warn!("{why}");
+    }
+}
+
+/// The lock that all iptables programs share. It is made here, because the fence lets nobody make it later.
+fn lock_file() -> PathBuf {
+    let path = std::env::var_os(LOCK_VARIABLE).map_or_else(|| PathBuf::from("/run/xtables.lock"), PathBuf::from);
+    // Where it cannot be made, the tools say so.
+    let _made = File::options().create(true).append(true).mode(0o600).open(&path);
+    path
+}
+
+/// Names another lock file to iptables-legacy.
+const LOCK_VARIABLE: &str = "XTABLES_LOCKFILE";

@@ -1,0 +1,252 @@
+//! The enforcer's process. It answers requests on its two lanes, one thread each, and ends when either is closed: the
+//! kernel keeps what it has.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::budget;
+use super::lane::Lane;
+use super::law::{Law, Refusals};
+use super::message::{At, Noted, PART, Reply, Request, Which};
+use crate::firewall::handshakes::has_shaken;
+use crate::firewall::{self, Backend, Choice, FirewallError, Inspection, Settings};
+use crate::ledger::{Change, Entry, Scope};
+use crate::time::Timestamp;
+
+/// What both lanes go by.
+type Shared = Arc<Mutex<Law>>;
+
+/// One lane and what was opened on it.
+pub(super) struct Server {
+    lane: Lane,
+    law: Shared,
+    backend: Option<Box<dyn Backend>>,
+    session: u32,
+    entries: Vec<Entry>,
+    changes: Vec<Change>,
+}
+
+/// Ends a lane on which more is said than may ever be done.
+fn within_bounds(parts: usize) -> io::Result<()> {
+    if parts > budget::MOST { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) }
+}
+
+/// Serves both lanes until one is closed.
+pub(super) fn serve(law: Law, lanes: [Lane; 2]) -> io::Result<()> {
+    let law = Arc::new(Mutex::new(law));
+    let [bans, questions] = lanes;
+    let mut second = Server::new(questions, Arc::clone(&law));
+    std::thread::Builder::new().name("questions".to_owned()).spawn(move || {
+        let ended = second.run();
+        // The brain is gone: whatever the other lane is doing, nobody waits for it.
+        std::process::exit(i32::from(ended.is_err()));
+    })?;
+    Server::new(bans, law).run()
+}
+
+impl Server {
+    pub(super) fn new(lane: Lane, law: Shared) -> Server {
+        Server { lane, law, backend: None, session: 0, entries: Vec::new(), changes: Vec::new() }
+    }
+
+    /// Answers until the lane is closed.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        while let Some(request) = self.lane.receive()? {
+            let reply = self.answer(request)?;
+            if let Some(reply) = reply {
+                self.lane.send(&reply)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The reply, or none: after a part that is not the last one, or when it was sent in parts already.
+    fn answer(&mut self, request: Request) -> io::Result<Option<Reply>> {
+        Ok(Some(match request {
+            Request::Open(which) => self.open(which),
+            Request::Sync { at, last, mut entries } => {
+                self.entries.append(&mut entries);
+                within_bounds(self.entries.len())?;
+                if !last {
+                    return Ok(None);
+                }
+                self.sync(at)
+            }
+            Request::Apply { at, last, mut changes } => {
+                self.changes.append(&mut changes);
+                within_bounds(self.changes.len())?;
+                if !last {
+                    return Ok(None);
+                }
+                self.apply(at)
+            }
+            Request::Inspect { at } => self.inspect(at),
+            Request::Glance { session } => match self.of_session(session) {
+                Ok(backend) => Reply::Glance(backend.glance()),
+                Err(reply) => reply,
+            },
+            Request::Remove(which) => self.remove(which),
+            Request::Held(which) => return self.held(which),
+            Request::Look { which, scopes } => return self.look(which, &scopes.into_iter().collect()),
+            Request::Traces(which) => match self.settings(which) {
+                Ok(settings) => Reply::Backends(firewall::traces(&settings)),
+                Err(why) => Reply::Failed(why),
+            },
+            Request::Handshake(address) => has_shaken(address).map_or_else(Reply::Failed, Reply::Handshake),
+            Request::Reread => {
+                let reread = self.law().reread();
+                reread.map_or_else(Reply::Failed, |()| self.done(Timestamp::now(), None))
+            }
+        }))
+    }
+
+    fn law(&self) -> MutexGuard<'_, Law> {
+        self.law.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settings(&self, which: Which) -> Result<Settings, String> {
+        self.law().settings(which.settings).map(|settings| Settings { backend: which.backend, ..settings })
+    }
+
+    /// To look at what is left, or take it out, the brain may name any backend; to enforce, one that the configuration has.
+    fn settings_to_open(&self, which: Which) -> Result<Settings, String> {
+        let wanted = self.law().settings(which.settings)?;
+        let fits = match wanted.backend {
+            Choice::Auto => true,
+            Choice::Iptables => matches!(which.backend, Choice::Iptables | Choice::Plain),
+            other => which.backend == other,
+        };
+        if !fits {
+            return Err("the enforcer refuses a backend that the configuration does not have".to_owned());
+        }
+        Ok(Settings { backend: which.backend, ..wanted })
+    }
+
+    fn open(&mut self, which: Which) -> Reply {
+        self.backend = None;
+        self.session = self.session.wrapping_add(1);
+        let settings = match self.settings_to_open(which) {
+            Ok(settings) => settings,
+            Err(why) => return Reply::Failed(why),
+        };
+        match firewall::open_ending_flows(&settings) {
+            Ok((backend, why)) => {
+                let name = Choice::named(backend.name()).unwrap_or(Choice::None);
+                self.backend = Some(backend);
+                Reply::Opened { session: self.session, backend: name, why }
+            }
+            Err(error) => Reply::Failed(error.to_string()),
+        }
+    }
+
+    /// The backend of this session. A daemon that opens another one may still be ending its work with the last.
+    fn of_session(&mut self, session: u32) -> Result<&mut Box<dyn Backend>, Reply> {
+        let current = session == self.session;
+        let backend = self.backend.as_mut().filter(|_| current);
+        backend.ok_or_else(|| Reply::Failed("this backend is no longer in use".to_owned()))
+    }
+
+    fn sync(&mut self, at: At) -> Reply {
+        let (mut entries, mut refusals) = (std::mem::take(&mut self.entries), Refusals::default());
+        if let Err(reply) = self.of_session(at.session) {
+            return reply;
+        }
+        self.law().permit_list(&mut entries, &mut refusals);
+        match self.of_session(at.session).map(|backend| backend.sync(&entries, at.now)) {
+            Ok(Ok(())) => self.done(at.now, refusals.said()),
+            Ok(Err(error)) => Reply::Failed(error.to_string()),
+            Err(reply) => reply,
+        }
+    }
+
+    fn apply(&mut self, at: At) -> Reply {
+        let (mut changes, mut refusals) = (std::mem::take(&mut self.changes), Refusals::default());
+        if let Err(reply) = self.of_session(at.session) {
+            return reply;
+        }
+        self.law().permit_changes(&mut changes, &mut refusals);
+        match self.of_session(at.session).map(|backend| backend.apply(&changes, at.now)) {
+            Ok(Ok(())) => self.done(at.now, refusals.said()),
+            Ok(Err(FirewallError::Full { ceiling })) => {
+                Reply::Full { ceiling: ceiling as u64, shortage: self.shortage() }
+            }
+            Ok(Err(error)) => Reply::Failed(error.to_string()),
+            Err(reply) => reply,
+        }
+    }
+
+    fn inspect(&mut self, at: At) -> Reply {
+        let found = match self.of_session(at.session) {
+            Ok(backend) => backend.inspect(at.now).and_then(|found| backend.rearm(at.now).map(|()| found)),
+            Err(reply) => return reply,
+        };
+        self.law().tend();
+        match found {
+            Ok(Inspection::Intact) => self.done(at.now, None),
+            Ok(Inspection::Mended(what)) => Reply::Mended(what),
+            Ok(Inspection::Damaged(what)) => Reply::Damaged(what),
+            Err(error) => Reply::Failed(error.to_string()),
+        }
+    }
+
+    fn done(&mut self, now: Timestamp, refused: Option<String>) -> Reply {
+        let installed = self.backend.as_mut().map(|backend| backend.installed(now));
+        if let Some(installed) = installed {
+            self.law().budget.holds(installed);
+        }
+        Reply::Done { installed: installed.unwrap_or(0) as u64, refused, shortage: self.shortage() }
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.backend.as_ref().and_then(|backend| backend.shortage())
+    }
+
+    fn remove(&mut self, which: Which) -> Reply {
+        let opened = self.settings(which).and_then(|settings| firewall::open(&settings).map_err(|why| why.to_string()));
+        match opened.and_then(|(mut backend, _)| backend.remove().map_err(|why| why.to_string())) {
+            Ok(()) => Reply::Done { installed: 0, refused: None, shortage: None },
+            Err(why) => Reply::Failed(why),
+        }
+    }
+
+    fn held(&mut self, which: Which) -> io::Result<Option<Reply>> {
+        let opened = self.settings(which).and_then(|settings| firewall::open(&settings).map_err(|why| why.to_string()));
+        match opened.and_then(|(mut backend, _)| backend.held(Timestamp::now()).map_err(|why| why.to_string())) {
+            Ok(entries) => {
+                let mut parts = entries.chunks(PART);
+                let rest = parts.next_back().unwrap_or_default().to_vec();
+                for part in parts {
+                    self.lane.send(&Reply::Entries { last: false, entries: part.to_vec() })?;
+                }
+                Ok(Some(Reply::Entries { last: true, entries: rest }))
+            }
+            Err(why) => Ok(Some(Reply::Failed(why))),
+        }
+    }
+
+    fn look(&mut self, which: Which, scopes: &BTreeSet<Scope>) -> io::Result<Option<Reply>> {
+        let settings = match self.settings(which) {
+            Ok(settings) => settings,
+            Err(why) => return Ok(Some(Reply::Failed(why))),
+        };
+        let (mut part, mut sent) = (Vec::with_capacity(PART), Ok(()));
+        let looked: Result<(), FirewallError> = firewall::look(&settings, scopes, &mut |seen| {
+            if part.len() == PART && sent.is_ok() {
+                sent = self.lane.send(&Reply::Seen { last: false, seen: std::mem::take(&mut part) });
+            }
+            part.push(Noted {
+                set: seen.set.to_owned(),
+                prefix: seen.prefix,
+                scope: seen.scope.clone(),
+                left: seen.left,
+                count: seen.count,
+            });
+        });
+        sent?;
+        Ok(Some(match looked {
+            Ok(()) => Reply::Seen { last: true, seen: part },
+            Err(error) => Reply::Failed(error.to_string()),
+        }))
+    }
+}

@@ -1,0 +1,224 @@
+//! Messages are read as they were written, and nothing else is one; and the enforcer, asked over its own socket by a
+//! brain that was taken over.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use ipnet::IpNet;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::lane::Lane;
+use super::law::Law;
+use super::message::{At, Message, Noted, PART, Reply, Request, Which};
+use super::server::Server;
+use super::*;
+use crate::firewall::Count;
+use crate::ledger::limit::{LONGEST_REFILL, Limit, Unit};
+use crate::ledger::{Change, Direction, Entry, Extent, Port, Protocol, Scope, Target};
+use crate::time::{Timestamp, Until};
+
+fn prefixes() -> impl Strategy<Value = IpNet> {
+    let v4 = (any::<[u8; 4]>(), 0_u8..=32).prop_map(|(ip, length)| IpNet::new(IpAddr::from(ip), length).unwrap());
+    let v6 = (any::<[u8; 16]>(), 0_u8..=128).prop_map(|(ip, length)| IpNet::new(IpAddr::from(ip), length).unwrap());
+    prop_oneof![v4, v6]
+}
+
+fn scopes() -> impl Strategy<Value = Scope> {
+    let port = any::<(bool, u16)>()
+        .prop_map(|(udp, number)| Port { protocol: if udp { Protocol::Udp } else { Protocol::Tcp }, number });
+    let interface = option::of("[a-z]{1,9}[0-9]".prop_map(|name| name.parse().unwrap()));
+    let direction = option::of(prop_oneof![Just(Direction::In), Just(Direction::Both)]);
+    let target = option::of(prop_oneof![Just(Target::Drop), Just(Target::Reject), Just(Target::Prohibit)]);
+    let limit = (1..99_u32, 0..Unit::ALL.len(), 1..9_u32);
+    let limit = option::of(limit.prop_map(|(packets, unit, burst)| Limit { packets, per: Unit::ALL[unit], burst }));
+    (vec(port, 0..5), interface, direction, target, limit).prop_map(|(ports, interface, direction, target, limit)| {
+        let limit = limit.filter(|limit| limit.refill() <= LONGEST_REFILL);
+        Scope::from(Extent { ports, interface, direction, target, limit })
+    })
+}
+
+fn entries() -> impl Strategy<Value = Entry> {
+    let until = option::of(any::<i64>())
+        .prop_map(|end| end.map_or(Until::Forever, |micros| Until::At(Timestamp::from_micros(micros))));
+    (prefixes(), scopes(), until).prop_map(|(prefix, scope, until)| Entry { prefix, scope, until })
+}
+
+fn changes() -> impl Strategy<Value = Change> {
+    let clear = (prefixes(), scopes()).prop_map(|(prefix, scope)| Change::Clear { prefix, scope });
+    prop_oneof![entries().prop_map(Change::Set), clear]
+}
+
+fn whiches() -> impl Strategy<Value = Which> {
+    (any::<u64>(), 0..Choice::WORDS.len())
+        .prop_map(|(settings, place)| Which { settings, backend: Choice::WORDS[place].1 })
+}
+
+fn moments() -> impl Strategy<Value = At> {
+    any::<(u32, i64)>().prop_map(|(session, micros)| At { session, now: Timestamp::from_micros(micros) })
+}
+
+fn requests() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        whiches().prop_map(Request::Open),
+        (moments(), any::<bool>(), vec(entries(), 0..9)).prop_map(|(at, last, entries)| Request::Sync {
+            at,
+            last,
+            entries
+        }),
+        (moments(), any::<bool>(), vec(changes(), 0..9)).prop_map(|(at, last, changes)| Request::Apply {
+            at,
+            last,
+            changes
+        }),
+        moments().prop_map(|at| Request::Inspect { at }),
+        any::<u32>().prop_map(|session| Request::Glance { session }),
+        whiches().prop_map(Request::Remove),
+        whiches().prop_map(Request::Held),
+        (whiches(), vec(scopes(), 0..9)).prop_map(|(which, scopes)| Request::Look { which, scopes }),
+        whiches().prop_map(Request::Traces),
+        prefixes().prop_map(|prefix| Request::Handshake(prefix.addr())),
+        Just(Request::Reread),
+    ]
+}
+
+fn replies() -> impl Strategy<Value = Reply> {
+    let count = option::of(any::<(u64, u64)>().prop_map(|(packets, bytes)| Count { packets, bytes }));
+    let left = option::of(any::<u64>().prop_map(std::time::Duration::from_secs));
+    let noted = ("[a-z]{0,9}", prefixes(), scopes(), left, count).prop_map(|(set, prefix, scope, left, count)| Noted {
+        set,
+        prefix,
+        scope,
+        left,
+        count,
+    });
+    prop_oneof![
+        any::<String>().prop_map(Reply::Failed),
+        (any::<(u32, String)>(), whiches()).prop_map(|((session, why), which)| Reply::Opened {
+            session,
+            backend: which.backend,
+            why
+        }),
+        any::<(u64, Option<String>, Option<String>)>().prop_map(|(installed, refused, shortage)| Reply::Done {
+            installed,
+            refused,
+            shortage
+        }),
+        any::<(u64, Option<String>)>().prop_map(|(ceiling, shortage)| Reply::Full { ceiling, shortage }),
+        "[a-z ]{0,40}".prop_map(Reply::Mended),
+        any::<Option<bool>>().prop_map(Reply::Glance),
+        any::<String>().prop_map(Reply::Damaged),
+        (any::<bool>(), vec(entries(), 0..9)).prop_map(|(last, entries)| Reply::Entries { last, entries }),
+        (any::<bool>(), vec(noted, 0..9)).prop_map(|(last, seen)| Reply::Seen { last, seen }),
+        vec(whiches().prop_map(|which| which.backend), 0..5).prop_map(Reply::Backends),
+        any::<bool>().prop_map(Reply::Handshake),
+    ]
+}
+
+fn written(message: &impl Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    bytes
+}
+
+proptest! {
+    #[test]
+    fn a_request_is_read_as_it_was_written(request in requests()) {
+        prop_assert_eq!(Request::decode(&written(&request)), Some(request));
+    }
+
+    #[test]
+    fn a_reply_is_read_as_it_was_written(reply in replies()) {
+        prop_assert_eq!(Reply::decode(&written(&reply)), Some(reply));
+    }
+
+    #[test]
+    fn whatever_is_read_as_a_message_is_written_the_same_again(bytes in vec(any::<u8>(), 0..60)) {
+        if let Some(request) = Request::decode(&bytes) {
+            prop_assert_eq!(written(&request), bytes.clone());
+        }
+        if let Some(reply) = Reply::decode(&bytes) {
+            prop_assert_eq!(written(&reply), bytes);
+        }
+    }
+}
+
+#[test]
+fn the_longest_part_fits_into_a_message_and_a_text_is_cut() {
+    let ports: Vec<Port> = (0..64).map(|number| Port { protocol: Protocol::Tcp, number }).collect();
+    let limit = Some(Limit { packets: 1, per: Unit::Second, burst: 1 });
+    let (interface, direction, target) =
+        (Some("abcdefghijklmno".parse().unwrap()), Some(Direction::In), Some(Target::Drop));
+    let scope = Scope::from(Extent { ports, interface, direction, target, limit });
+    let entry = Entry { prefix: "2001:db8::/64".parse().unwrap(), scope, until: Until::Forever };
+    let part = Request::Sync { at: At { session: 1, now: Timestamp::EPOCH }, last: true, entries: vec![entry; PART] };
+    assert!(written(&part).len() <= message::LONGEST);
+    let Some(Reply::Failed(text)) = Reply::decode(&written(&Reply::Failed("ä".repeat(5000)))) else {
+        panic!("no reply")
+    };
+    assert_eq!(text.len(), wire::MAX_TEXT);
+}
+
+/// An enforcer in a thread, by this configuration, and the lane to it.
+fn enforcer(config: &str) -> (tempfile::TempDir, PathBuf, Lane) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("banward.toml");
+    std::fs::write(&path, config).unwrap();
+    let law = Law::read(&path).unwrap();
+    let (ours, theirs) = Lane::pair().unwrap();
+    std::thread::spawn(move || Server::new(Lane::of(theirs), Arc::new(Mutex::new(law))).run());
+    (folder, path, ours)
+}
+
+fn ask(lane: &mut Lane, request: &Request) -> Reply {
+    lane.send(request).unwrap();
+    lane.receive().unwrap().expect("an answer")
+}
+
+fn set(prefix: &str) -> Change {
+    Change::Set(Entry { prefix: prefix.parse().unwrap(), scope: Scope::default(), until: Until::Forever })
+}
+
+fn settings_in(path: &Path) -> Settings {
+    crate::config::Config::load(path, &crate::config::problem::Problems::default()).unwrap().firewall
+}
+
+#[test]
+fn a_brain_that_was_taken_over_bans_nobody_who_is_protected_and_not_everybody() {
+    let (_folder, path, mut lane) =
+        enforcer("[firewall]\nbackend = \"none\"\n[allow]\nnetworks = [\"192.0.2.0/24\"]\n");
+    let which = Which { settings: fingerprint(&settings_in(&path)), backend: Choice::None };
+    let Reply::Opened { session, .. } = ask(&mut lane, &Request::Open(which)) else { panic!("not opened") };
+    let at = At { session, now: Timestamp::EPOCH };
+    for prefix in ["0.0.0.0/0", "::/0", "0.0.0.0/1", "192.0.2.9/32", "127.0.0.1/32", "192.0.0.0/8"] {
+        let entries = vec![Entry { prefix: prefix.parse().unwrap(), scope: Scope::default(), until: Until::Forever }];
+        for request in
+            [Request::Apply { at, last: true, changes: vec![set(prefix)] }, Request::Sync { at, last: true, entries }]
+        {
+            let reply = ask(&mut lane, &request);
+            let refused = matches!(&reply, Reply::Done { refused: Some(why), .. } if why.contains("refuses"));
+            assert!(refused, "{prefix}: {reply:?}");
+        }
+    }
+    let fine = Request::Apply { at, last: true, changes: vec![set("198.51.100.7/32")] };
+    assert_eq!(ask(&mut lane, &fine), Reply::Done { installed: 0, refused: None, shortage: None });
+}
+
+#[test]
+fn rules_of_the_brain_s_own_making_are_refused() {
+    let (_folder, _path, mut lane) = enforcer("[firewall]\nbackend = \"none\"\n");
+    let which = Which { settings: 42, backend: Choice::Iptables };
+    for request in [Request::Open(which), Request::Remove(which), Request::Held(which), Request::Traces(which)] {
+        let reply = ask(&mut lane, &request);
+        assert!(matches!(&reply, Reply::Failed(why) if why.contains("other rules")), "{reply:?}");
+    }
+}
+
+#[test]
+fn what_is_no_message_ends_the_conversation() {
+    let (_folder, _path, mut lane) = enforcer("");
+    rustix::net::send(&lane, &[77, 1, 2], rustix::net::SendFlags::empty()).unwrap();
+    assert!(lane.receive::<Reply>().unwrap().is_none(), "the enforcer has hung up");
+}

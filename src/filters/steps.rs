@@ -1,0 +1,366 @@
+//! A regex of the plain kind, run step by step: fixed texts, runs of bytes of a set, choices. In: the structure of a
+//! regex. Out: whether a text matches from its beginning on, and where the groups stand, as a regex engine has it.
+//!
+//! It goes back like the engines that can be made to take for ever, so it counts its steps: a text that takes more than
+//! [`FUEL`] is left to the real engine, whose time is linear. On log lines hardly any run has two lengths to try.
+
+use std::ops::Range;
+
+use regex_syntax::hir::{Hir, HirKind, Look, Repetition};
+
+use super::bytes::Bytes;
+
+/// Most steps taken on one text; some of them are calls within calls.
+const FUEL: u32 = 1024;
+
+/// A run of so many bytes is one step.
+const BYTES_PER_STEP: usize = 16;
+
+/// Most nodes; a choice among more texts is the business of an automaton.
+const MOST_NODES: usize = 160;
+
+/// Most bytes of all fixed texts.
+const MOST_BYTES: usize = 4096;
+
+/// Most times that a group is written out in place of its repetition.
+const MOST_COPIES: u32 = 12;
+
+/// The groups of a pattern that mean something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Group {
+    User,
+    Id,
+    Time,
+}
+
+impl Group {
+    pub(super) const ALL: [Group; 3] = [Group::User, Group::Id, Group::Time];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Group::User => "user",
+            Group::Id => "id",
+            Group::Time => "time",
+        }
+    }
+}
+
+/// Where the groups stand in a text that matched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Spans([Span; 3]);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Span {
+    start: usize,
+    /// `None` for a group that the match did not go through.
+    end: Option<usize>,
+}
+
+impl Spans {
+    pub(super) fn get<'t>(&self, group: Group, text: &'t [u8]) -> Option<&'t [u8]> {
+        let span = self.0[group as usize];
+        text.get(span.start..span.end?)
+    }
+
+    pub(super) fn set(&mut self, group: Group, start: usize, end: usize) {
+        self.0[group as usize] = Span { start, end: Some(end) };
+    }
+}
+
+/// The text took too many steps.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Spent;
+
+#[derive(Debug)]
+pub(super) struct Steps {
+    nodes: Vec<Node>,
+    first: usize,
+}
+
+#[derive(Debug)]
+struct Node {
+    step: Step,
+    next: usize,
+    /// How many bytes may follow from here on; `None` for any number.
+    least: usize,
+    most: Option<usize>,
+    /// The bytes one of which comes next, unless the text ends.
+    firsts: Bytes,
+    /// The byte that is all of these.
+    first: Option<u8>,
+}
+
+#[derive(Debug)]
+enum Step {
+    Text(Box<[u8]>),
+    Run(Run),
+    /// One of these nodes, the first that leads on.
+    Fork(Vec<usize>),
+    Open(Group),
+    Close(Group),
+    Start,
+    End,
+    Done,
+}
+
+/// Bytes of a set.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    set: Bytes,
+    least: usize,
+    most: usize,
+    greedy: bool,
+}
+
+impl Steps {
+    /// `whole`: the match must end where the text does. `None` for what only a regex engine can do.
+    pub(super) fn new(hir: &Hir, whole: bool) -> Option<Steps> {
+        let mut builder = Builder { nodes: Vec::new(), bytes: 0 };
+        let done = builder.push(Step::Done, 0)?;
+        let end = if whole { builder.push(Step::End, done)? } else { done };
+        let first = builder.add(hir, end)?;
+        Some(Steps { nodes: builder.nodes, first })
+    }
+
+    /// Where the groups stand, if the text matches from its beginning on.
+    pub(super) fn find(&self, text: &[u8]) -> Result<Option<Spans>, Spent> {
+        let mut walk = Walk { nodes: &self.nodes, text, spans: Spans::default(), fuel: FUEL };
+        Ok(walk.from(self.first, 0)?.then_some(walk.spans))
+    }
+}
+
+impl Node {
+    /// Whether the length of what is left of a text, and its first byte, allow a match from here on.
+    fn may_match(&self, rest: &[u8]) -> bool {
+        rest.len() >= self.least
+            && self.most.is_none_or(|most| rest.len() <= most)
+            && rest.first().is_none_or(|byte| self.firsts.has(*byte))
+    }
+}
+
+/// One text while it is looked at.
+struct Walk<'s> {
+    nodes: &'s [Node],
+    text: &'s [u8],
+    spans: Spans,
+    fuel: u32,
+}
+
+impl Walk<'_> {
+    fn burn(&mut self, steps: usize) -> Result<(), Spent> {
+        self.fuel = u32::try_from(steps).ok().and_then(|steps| self.fuel.checked_sub(steps)).ok_or(Spent)?;
+        Ok(())
+    }
+
+    /// Whether some way leads from the node on to the end of the steps; the groups are where the first such way has
+    /// them.
+    fn from(&mut self, mut node: usize, mut at: usize) -> Result<bool, Spent> {
+        let nodes = self.nodes;
+        loop {
+            self.burn(1)?;
+            let Node { step, next, .. } = &nodes[node];
+            node = *next;
+            match step {
+                Step::Text(text) if self.text[at..].starts_with(text) => at += text.len(),
+                Step::Start if at == 0 => {}
+                Step::End if at == self.text.len() => {}
+                Step::Text(_) | Step::Start | Step::End => return Ok(false),
+                Step::Done => return Ok(true),
+                Step::Open(group) | Step::Close(group) => return self.mark(step, *group, node, at),
+                Step::Fork(ways) => {
+                    let mut last = None;
+                    for way in ways.iter().filter(|way| nodes[**way].may_match(&self.text[at..])) {
+                        // Nearly always one way is all there is: it is gone here, without coming back.
+                        if let Some(other) = last.replace(*way)
+                            && self.from(other, at)?
+                        {
+                            return Ok(true);
+                        }
+                    }
+                    let Some(last) = last else { return Ok(false) };
+                    node = last;
+                }
+                Step::Run(run) => {
+                    let Some(mut lengths) = self.lengths(run, &nodes[node], at)? else { return Ok(false) };
+                    while lengths.len() > 1 {
+                        let length = self.length(&lengths, run.greedy, &nodes[node], at)?;
+                        let Some(length) = length else { return Ok(false) };
+                        if self.from(node, at + length)? {
+                            return Ok(true);
+                        }
+                        lengths = if run.greedy { lengths.start..length } else { length + 1..lengths.end };
+                    }
+                    if lengths.is_empty() {
+                        return Ok(false);
+                    }
+                    at += lengths.start;
+                }
+            }
+        }
+    }
+
+    /// Goes on behind the beginning or end of a group; nothing is left of it if that leads nowhere.
+    fn mark(&mut self, step: &Step, group: Group, node: usize, at: usize) -> Result<bool, Spent> {
+        let before = self.spans;
+        let span = &mut self.spans.0[group as usize];
+        match step {
+            Step::Open(_) => span.start = at,
+            _ => span.end = Some(at),
+        }
+        let found = self.from(node, at)?;
+        if !found {
+            self.spans = before;
+        }
+        Ok(found)
+    }
+
+    /// How long the run may be, for all that is known; `next` is what comes behind it.
+    fn lengths(&mut self, run: &Run, next: &Node, at: usize) -> Result<Option<Range<usize>>, Spent> {
+        let rest = &self.text[at..];
+        let Some(room) = rest.len().checked_sub(next.least) else { return Ok(None) };
+        let room = room.min(run.most);
+        let least = next.most.map_or(0, |most| rest.len().saturating_sub(most)).max(run.least);
+        if least > room {
+            return Ok(None);
+        }
+        let most = match run.set {
+            Bytes::ALL => room,
+            set => rest[..room].iter().position(|byte| !set.has(*byte)).unwrap_or(room),
+        };
+        self.burn(if run.set == Bytes::ALL { 0 } else { most / BYTES_PER_STEP })?;
+        // Behind a shorter run comes one more byte of the set.
+        let least = if run.set.meets(&next.firsts) { least } else { least.max(most) };
+        Ok((least <= most).then_some(least..most + 1))
+    }
+
+    /// The first of these lengths to try: where a byte stands behind the run that `next` may begin with.
+    fn length(&mut self, lengths: &Range<usize>, greedy: bool, next: &Node, at: usize) -> Result<Option<usize>, Spent> {
+        let bytes = &self.text[at + lengths.start..self.text.len().min(at + lengths.end)];
+        let at_end = (bytes.len() < lengths.len()).then_some(bytes.len());
+        let found = match (next.first, greedy) {
+            (_, true) if at_end.is_some() => at_end,
+            (Some(first), true) => memchr::memrchr(first, bytes),
+            (None, true) => bytes.iter().rposition(|byte| next.firsts.has(*byte)),
+            (Some(first), false) => memchr::memchr(first, bytes).or(at_end),
+            (None, false) => bytes.iter().position(|byte| next.firsts.has(*byte)).or(at_end),
+        };
+        let passed = match found {
+            Some(found) if greedy => bytes.len() - found,
+            Some(found) => found,
+            None => bytes.len(),
+        };
+        self.burn(passed / BYTES_PER_STEP)?;
+        Ok(found.map(|found| lengths.start + found))
+    }
+}
+
+/// Steps while they are made, the last ones first.
+struct Builder {
+    nodes: Vec<Node>,
+    bytes: usize,
+}
+
+impl Builder {
+    /// A step in front of `next`; `None` when there are too many.
+    fn push(&mut self, step: Step, next: usize) -> Option<usize> {
+        let behind = self.nodes.get(next).map(|node| (node.least, node.most, node.firsts));
+        let (least, most, firsts) = behind.unwrap_or((0, None, Bytes::ALL));
+        let add = |bytes: usize| most.and_then(|most| most.checked_add(bytes));
+        let (least, most, firsts) = match &step {
+            Step::Text(text) => {
+                self.bytes += text.len();
+                (least + text.len(), add(text.len()), text.first().map_or(firsts, |first| Bytes::one(*first)))
+            }
+            Step::Run(run) => {
+                let firsts = if run.least > 0 { run.set } else { run.set.with(&firsts) };
+                (least.saturating_add(run.least), add(run.most), firsts)
+            }
+            Step::Fork(ways) => self.of_ways(ways)?,
+            Step::Open(_) | Step::Close(_) | Step::Start => (least, most, firsts),
+            Step::End => (0, Some(0), Bytes::default()),
+            Step::Done => (0, None, Bytes::ALL),
+        };
+        self.nodes.push(Node { step, next, least, most, firsts, first: firsts.only() });
+        (self.nodes.len() <= MOST_NODES && self.bytes <= MOST_BYTES).then_some(self.nodes.len() - 1)
+    }
+
+    fn of_ways(&self, ways: &[usize]) -> Option<(usize, Option<usize>, Bytes)> {
+        let each = ways.iter().map(|way| {
+            let node = &self.nodes[*way];
+            (node.least, node.most, node.firsts)
+        });
+        let most = |one: Option<usize>, other: Option<usize>| Some(one?.max(other?));
+        each.reduce(|one, other| (one.0.min(other.0), most(one.1, other.1), one.2.with(&other.2)))
+    }
+
+    /// The steps of a piece in front of `next`: the first of them.
+    fn add(&mut self, hir: &Hir, next: usize) -> Option<usize> {
+        match hir.kind() {
+            HirKind::Empty => Some(next),
+            HirKind::Literal(literal) => self.push(Step::Text(literal.0.clone()), next),
+            HirKind::Class(_) => self.push(Step::Run(Run { set: set(hir)?, least: 1, most: 1, greedy: true }), next),
+            HirKind::Look(Look::Start) => self.push(Step::Start, next),
+            HirKind::Look(Look::End) => self.push(Step::End, next),
+            HirKind::Look(_) => None,
+            HirKind::Repetition(repetition) => self.repeat(repetition, next),
+            HirKind::Capture(capture) => {
+                let group = Group::ALL.into_iter().find(|group| capture.name.as_deref() == Some(group.name()));
+                let Some(group) = group else { return self.add(&capture.sub, next) };
+                let close = self.push(Step::Close(group), next)?;
+                let inside = self.add(&capture.sub, close)?;
+                self.push(Step::Open(group), inside)
+            }
+            HirKind::Concat(parts) => parts.iter().rev().try_fold(next, |next, part| self.add(part, next)),
+            HirKind::Alternation(parts) => {
+                let ways = parts.iter().map(|part| self.add(part, next)).collect::<Option<Vec<_>>>()?;
+                self.push(Step::Fork(ways), next)
+            }
+        }
+    }
+
+    fn repeat(&mut self, repetition: &Repetition, next: usize) -> Option<usize> {
+        let Repetition { min, max, greedy, sub } = repetition;
+        if let Some(set) = set(sub) {
+            let most = max.map_or(usize::MAX, |max| max as usize);
+            return self.push(Step::Run(Run { set, least: *min as usize, most, greedy: *greedy }), next);
+        }
+        let optional = |inside: usize, next: usize| if *greedy { vec![inside, next] } else { vec![next, inside] };
+        let mut first = next;
+        match max {
+            Some(max) if *max <= MOST_COPIES => {
+                for _ in *min..*max {
+                    let inside = self.add(sub, first)?;
+                    first = self.push(Step::Fork(optional(inside, next)), next)?;
+                }
+            }
+            // A round that takes no byte would go on for ever.
+            None if *min <= MOST_COPIES && sub.properties().minimum_len().is_some_and(|least| least > 0) => {
+                first = self.push(Step::Fork(vec![next]), next)?;
+                self.nodes[first].most = None;
+                self.nodes[first].firsts = Bytes::ALL;
+                self.nodes[first].first = None;
+                let inside = self.add(sub, first)?;
+                let ways = optional(inside, next);
+                (_, _, self.nodes[first].firsts) = self.of_ways(&ways)?;
+                self.nodes[first].step = Step::Fork(ways);
+            }
+            _ => return None,
+        }
+        (0..*min).try_fold(first, |next, _| self.add(sub, next))
+    }
+}
+
+/// The set of a piece that is one byte.
+fn set(hir: &Hir) -> Option<Bytes> {
+    match hir.kind() {
+        HirKind::Class(class) => Bytes::of(class),
+        HirKind::Literal(literal) => match &*literal.0 {
+            [byte] => Some(Bytes::one(*byte)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
