@@ -49,7 +49,7 @@ check: ## Check configuration, filters, what is taken from others (cargo deny), 
 	@tools/packages.sh count
 	@CARGO='$(CARGO)' tools/counts.sh check
 
-fuzz: ## Attack every parser, or TARGET=, for MINUTES=10 each (nightly Rust; cargo-fuzz is installed when missing)
+fuzz: ## Attack every parser, or TARGET=, for MINUTES=10 each (cargo-fuzz is installed when missing)
 	@CARGO='$(CARGO)' tools/fuzz.sh '$(MINUTES)' $(TARGET)
 
 counts: ## Count the instructions of each stage anew, for 'make check' to compare with

@@ -9,18 +9,20 @@ mod inputs;
 use std::hint::black_box;
 
 use banward::{Book, Measured, Scanner};
-use inputs::{ITEMS, Lines, block, jail, scanner};
+use inputs::{ITEMS, Lines, block, broad_scanner, jail, scanner};
 
 fn main() {
     println!("items {ITEMS}");
-    let mut scanner = scanner();
+    let (mut scanner, mut broad) = (scanner(), broad_scanner());
     let blocks = [Lines::Foreign, Lines::OtherProgram, Lines::Failed, Lines::Failed6, Lines::Kernel].map(block);
     let [foreign, other, failed, failed6, kernel] = &blocks;
     // Once before: what a filter prepares at its first line is no part of what a line costs.
     let warm: Vec<usize> = blocks.iter().map(|block| scanner.scan(block)).collect();
     let expected = [0, 0, ITEMS, ITEMS, ITEMS].map(|hits| hits as usize);
     assert_eq!(warm, expected, "the inputs are not what they are to be");
+    assert_eq!(broad.scan(foreign), 0, "no filter wants them");
     stage_line_nobody_wants(&mut scanner, foreign);
+    stage_line_nobody_wants_with_all_filters(&mut broad, foreign);
     stage_line_of_another_program(&mut scanner, other);
     stage_failed_log_in(&mut scanner, failed);
     stage_failed_log_in_ipv6(&mut scanner, failed6);
@@ -41,6 +43,12 @@ fn main() {
 #[inline(never)]
 fn stage_line_nobody_wants(scanner: &mut Scanner, block: &[u8]) {
     black_box("line nobody wants");
+    scanner.scan(block);
+}
+
+#[inline(never)]
+fn stage_line_nobody_wants_with_all_filters(scanner: &mut Scanner, block: &[u8]) {
+    black_box("line that none of all filters wants");
     scanner.scan(block);
 }
 

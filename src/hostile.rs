@@ -35,11 +35,25 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "convert", run: crate::ctl::hostile, seeds: seeds::fail2ban },
 ];
 
+/// Writes the seeds of this target into the folder that `BANWARD_SEEDS` names, if it names one.
+///
+/// # Panics
+/// When there is no such target, or the folder cannot be written.
+pub fn sow(name: &str) {
+    let Some(folder) = std::env::var_os("BANWARD_SEEDS").map(std::path::PathBuf::from) else { return };
+    for (number, seed) in (target(name).seeds)().iter().enumerate() {
+        std::fs::write(folder.join(format!("seed-{number}")), seed).expect("the folder of seeds can be written");
+    }
+}
+
 /// Runs the target of this name.
 ///
 /// # Panics
 /// When there is none, or when a law is broken.
 pub fn run(name: &str, data: &[u8]) {
-    let target = TARGETS.iter().find(|target| target.name == name).expect("a fuzz target is one of TARGETS");
-    (target.run)(data);
+    (target(name).run)(data);
+}
+
+fn target(name: &str) -> &'static Target {
+    TARGETS.iter().find(|target| target.name == name).expect("a fuzz target is one of TARGETS")
 }

@@ -39,6 +39,9 @@ mod firewall;
 // what a process gives up: its user, capabilities, files, system calls
 mod sandbox;
 
+// memory that goes back to the system
+mod memory;
+
 // the process that holds the firewall, and refuses what no brain may ask for
 mod enforcer;
 

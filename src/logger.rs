@@ -6,6 +6,7 @@ use std::io::Write;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::text::escape;
+use crate::time::Timestamp;
 
 struct Logger {
     /// Whether standard error is the journal.
@@ -31,16 +32,13 @@ impl Log for Logger {
         }
         let message = record.args().to_string();
         let text = escape(&message);
-        let mut out = std::io::stderr().lock();
-        // Nobody is left to be told when standard error is gone.
-        let _lost = match (self.journal, record.level()) {
-            (true, level) => writeln!(out, "<{}>{text}", priority(level)),
-            (false, Level::Info) => writeln!(out, "{} {text}", crate::time::Timestamp::now()),
-            (false, level) => {
-                let level = level.as_str().to_ascii_lowercase();
-                writeln!(out, "{} {level}: {text}", crate::time::Timestamp::now())
-            }
+        let line = match (self.journal, record.level()) {
+            (true, level) => format!("<{}>{text}\n", priority(level)),
+            (false, Level::Info) => format!("{} {text}\n", Timestamp::now()),
+            (false, level) => format!("{} {}: {text}\n", Timestamp::now(), level.as_str().to_ascii_lowercase()),
         };
+        // In one piece: several processes write there. Nobody is left to be told when standard error is gone.
+        let _lost = std::io::stderr().write_all(line.as_bytes());
     }
 
     fn flush(&self) {}

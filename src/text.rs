@@ -34,6 +34,16 @@ pub(crate) fn plural(count: u64, noun: &str) -> String {
     }
 }
 
+/// The word for a value, in a table of words; empty where it has none.
+pub(crate) fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    words.iter().find(|(_, known)| known == value).map_or("", |(word, _)| word)
+}
+
+/// What a word of such a table stands for.
+pub(crate) fn meaning_of<T: Copy>(words: &[(&'static str, T)], text: &str) -> Option<T> {
+    words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,8 @@ mod plain;
 mod scope;
 #[path = "guard/spoof.rs"]
 mod spoof;
+#[path = "guard/translation.rs"]
+mod translation;
 #[path = "guard/why.rs"]
 mod why;
 

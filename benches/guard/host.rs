@@ -1,9 +1,10 @@
-//! What the kernel says of a running daemon.
+//! What the kernel says of a running daemon: of all its processes together.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::support::guard::Guard;
+use crate::support::processes::family;
 
 /// A line of `/proc/PID/status` that is in KiB, in MiB.
 pub(crate) fn status(pid: u32, key: &str) -> Option<f64> {
@@ -13,10 +14,13 @@ pub(crate) fn status(pid: u32, key: &str) -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// Resident memory, and the part of it that is the daemon's own: the rest are pages of the program's file.
+/// Resident memory, and the part of it that is the daemon's own: the rest are pages of the program's file, which all
+/// processes share and which count once.
 pub(crate) fn resident(guard: &Guard) -> (f64, f64) {
     let of = |key| status(guard.pid(), key).expect("the daemon runs");
-    (of("VmRSS:"), of("RssAnon:"))
+    // A tool that was started may have ended.
+    let own = family(guard.pid()).into_iter().filter_map(|pid| status(pid, "RssAnon:")).sum();
+    (own + of("VmRSS:") - of("RssAnon:"), own)
 }
 
 pub(crate) fn mebibytes((all, own): (f64, f64)) -> (String, String) {
@@ -24,7 +28,8 @@ pub(crate) fn mebibytes((all, own): (f64, f64)) -> (String, String) {
 }
 
 fn tasks(guard: &Guard) -> impl Iterator<Item = PathBuf> {
-    std::fs::read_dir(format!("/proc/{}/task", guard.pid())).expect("the daemon runs").flatten().map(|task| task.path())
+    let tasks = |pid| std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    family(guard.pid()).into_iter().flat_map(tasks).map(|task| task.path())
 }
 
 pub(crate) fn threads(guard: &Guard) -> usize {

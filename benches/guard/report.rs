@@ -35,7 +35,10 @@ pub(crate) fn median_and_p99(times: &mut [f64]) -> (f64, f64) {
     (at(0.5), at(0.99))
 }
 
-/// `2.31 M` of something in a second.
+/// `2.31 M/s`, or `6.4 k/s`, of something.
 pub(crate) fn rate(count: u64, seconds: f64) -> String {
-    format!("{:.2} M/s", count as f64 / seconds / 1e6)
+    match count as f64 / seconds {
+        few if few < 1e5 => format!("{:.1} k/s", few / 1e3),
+        many => format!("{:.2} M/s", many / 1e6),
+    }
 }

@@ -58,8 +58,13 @@ fn fail2ban(log: &Path) -> Option<f64> {
 }
 
 fn sshguard(log: &Path) -> Option<f64> {
-    let places =
-        ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/libexec", "/usr/lib", "/usr/lib/sshguard"];
+    let places = [
+        "/usr/libexec/sshguard",
+        "/usr/libexec",
+        "/usr/lib/sshguard",
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+    ];
     let parser = places.iter().map(|place| PathBuf::from(place).join("sshg-parser")).find(|path| path.exists())?;
     let mut command = Command::new(parser);
     command.stdin(File::open(log).expect("it was written"));

@@ -74,6 +74,21 @@ pub(crate) fn scanner() -> Scanner {
     Scanner::new(&configuration(&FILTERS, 1000).path().join("banward.toml"))
 }
 
+/// With every filter that there is, but for those that need to be told a LOG prefix.
+pub(crate) fn broad_scanner() -> Scanner {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("filters");
+    let files = std::fs::read_dir(folder).expect("the filters").map(|file| file.expect("a filter").path());
+    let is_told = |path: &Path| {
+        let text = std::fs::read_to_string(path).expect("a filter");
+        text.contains("\"kernel\"") && !text.contains("\nprefix")
+    };
+    let name = |path: &Path| Some(path.file_stem()?.to_str()?.to_owned());
+    let names: Vec<String> = files.filter(|path| !is_told(path)).filter_map(|path| name(&path)).collect();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    Scanner::new(&configuration(&names, 1000).path().join("banward.toml"))
+}
+
 /// Windows, policy and ledger of one jail, which follows every source that the benches know.
 pub(crate) fn jail() -> Measured {
     Measured::new(&configuration(&["sshd"], 100_000).path().join("banward.toml"))

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| banward::hostile::run("ledger", data));
+libfuzzer_sys::fuzz_target!(init: banward::hostile::sow("ledger"), |data: &[u8]| banward::hostile::run("ledger", data));

@@ -45,6 +45,8 @@ pub(super) fn config(path: &Path) -> Config {
         allow: Allow {
             networks: loopback.map(|text| text.parse().expect("loopback prefixes are well-formed")).to_vec(),
             protect: [OwnAddresses, Gateways, Resolvers, AdminSessions].into(),
+            widest: crate::policy::prefix::WIDEST,
+            together: PrefixLengths { ipv4: 2, ipv6: 14 },
         },
         budget: Budget {
             max: Duration::from_secs(600),

@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::problem::{Place, Problem, Problems, Spot};
+use crate::text::meaning_of;
 
 /// The text of a file, and where it came from.
 pub(crate) struct Document {
@@ -207,7 +208,7 @@ impl<'a> Value<'a> {
     /// A string that is one of a few words, as what it stands for.
     pub(crate) fn choice<T: Copy>(self, words: &[(&'static str, T)]) -> Option<T> {
         let text = self.string()?;
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+        let found = meaning_of(words, text);
         if found.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             let problem = self.problem(format!("\"{}\" is none of {}", text.escape_debug(), known.join(", ")));

@@ -149,6 +149,12 @@ fn read_allow(allow: &mut Allow, table: &Table<'_>) {
     ];
     let protect = table.items("protect");
     set(&mut allow.protect, protect.map(|items| items.into_iter().filter_map(|item| item.choice(&words)).collect()));
+    for (key, lengths, least) in [("widest", &mut allow.widest, 1), ("together", &mut allow.together, 0)] {
+        let Some(table) = table.table(key) else { continue };
+        set(&mut lengths.ipv4, number(&table, "ipv4", least, 16));
+        set(&mut lengths.ipv6, number(&table, "ipv6", least, 32));
+        table.finish();
+    }
 }
 
 fn read_budget(budget: &mut Budget, table: &Table<'_>) {

@@ -105,6 +105,10 @@ pub(crate) struct Blocklist {
 pub(crate) struct Allow {
     pub(crate) networks: Vec<IpNet>,
     pub(crate) protect: BTreeSet<Protect>,
+    /// Lengths of the widest prefixes that may be banned, whoever wants it.
+    pub(crate) widest: PrefixLengths,
+    /// All bans together cover no more than one prefix of this length has; 0 for no bound.
+    pub(crate) together: PrefixLengths,
 }
 
 /// What forgeable evidence may do at most: whoever forges it chooses whom we ban.

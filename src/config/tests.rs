@@ -9,7 +9,7 @@ use super::{Blocklist, Budget, Config, FilterFacts, Mode, Protect, check};
 use crate::filters::Evidence;
 use crate::ledger::{Port, Protocol, Scope};
 use crate::policy::widen::Widen;
-use crate::policy::{Corroborate, breaker};
+use crate::policy::{Corroborate, PrefixLengths, breaker};
 use crate::time::Length;
 use crate::{filters, firewall, sources, windows};
 
@@ -179,6 +179,8 @@ fn every_key_is_read() {
         [allow]
         networks = ["192.0.2.7", "2001:db8::/32"]
         protect = ["gateways"]
+        widest = { ipv4 = 12, ipv6 = 20 }
+        together = { ipv4 = 6, ipv6 = 0 }
         [budget]
         max = "5m"
         per_minute = 7
@@ -229,6 +231,8 @@ fn every_key_is_read() {
     assert_eq!((write, forgeable, read), (None, false, vec![]));
     assert_eq!(config.allow.networks, ["192.0.2.7/32".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
     assert_eq!(config.allow.protect, [Protect::Gateways].into());
+    let lengths = [(12, 20), (6, 0)].map(|(ipv4, ipv6)| PrefixLengths { ipv4, ipv6 });
+    assert_eq!([config.allow.widest, config.allow.together], lengths);
     let corroborate = Corroborate { hits: false, handshakes: true };
     assert_eq!(config.budget, Budget { max: Duration::from_secs(300), per_minute: 7, at_a_time: 8, corroborate });
     assert_eq!(config.breaker, breaker::Limits { per_minute: 9, bans: 10, addresses: 11, most: 12 });

@@ -1,7 +1,7 @@
 //! The client's end of the socket. In: a [`Command`]. Out: the [`Reply`] lines of its answer, one at a time.
 //!
-//! Blocking and bounded: no call waits longer than [`PATIENCE`] for the daemon, except for events, and no reply line
-//! is longer than [`MAX_REPLY`]. It never prints and never exits.
+//! Blocking and bounded: no call waits longer than [`PATIENCE`] for the daemon, [`PATIENCE_WITH_MANY`] where it is about many
+//! bans, and only for events without end; and no reply line is longer than [`MAX_REPLY`]. It never prints and never exits.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -14,9 +14,12 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use super::{Command, MAX_REQUEST, Reply, Request, VERSION};
 
-/// How long the daemon may take to accept a connection or to write the next reply line. An import of a million
-/// prefixes or a reload under load takes seconds.
+/// How long the daemon may take to accept a connection or to write the next reply line. A reload under load takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same where a million bans come or go. On a busy machine the kernel takes a while, and the daemon itself answers when
+/// nothing goes on.
+const PATIENCE_WITH_MANY: Duration = Duration::from_secs(900);
 
 /// Longest reply line in bytes. The longest is a status with hundreds of jails and sources.
 const MAX_REPLY: u64 = 4 << 20;
@@ -36,7 +39,11 @@ impl Connection {
 
     /// Sends a command. The answer must be read to its end before the next command is sent.
     pub(crate) fn ask(&mut self, command: Command) -> Result<Answer<'_>, Error> {
-        let patience = if matches!(command, Command::Events) { None } else { Some(PATIENCE) };
+        let patience = match command {
+            Command::Events => None,
+            Command::Import { .. } | Command::TakeOver { .. } | Command::Unban { .. } => Some(PATIENCE_WITH_MANY),
+            _ => Some(PATIENCE),
+        };
         let mut line = serde_json::to_vec(&Request { version: VERSION, command }).map_err(Error::Malformed)?;
         line.push(b'\n');
         if line.len() > MAX_REQUEST {
@@ -112,7 +119,7 @@ pub(crate) enum Error {
     Deserted(PathBuf),
     Forbidden(PathBuf),
     Connect(PathBuf, io::Error),
-    /// Nothing came within [`PATIENCE`].
+    /// Nothing came in time.
     Silent,
     HungUp,
     Io(io::Error),
@@ -168,11 +175,7 @@ impl fmt::Display for Error {
                 write!(f, "you may not use the socket {}. Run banctl as root.", path.display())
             }
             Error::Connect(path, reason) => write!(f, "the socket {} cannot be used: {reason}.", path.display()),
-            Error::Silent => write!(
-                f,
-                "the daemon did not answer within {} seconds. See 'systemctl status banward'.",
-                PATIENCE.as_secs()
-            ),
+            Error::Silent => f.write_str("the daemon did not answer in time. See 'systemctl status banward'."),
             Error::HungUp => {
                 f.write_str("the daemon closed the connection before it had answered. See 'systemctl status banward'.")
             }

@@ -358,6 +358,9 @@ pub(crate) struct SourceStatus {
     pub(crate) latest: Option<crate::time::Timestamp>,
     pub(crate) live: bool,
     pub(crate) trouble: Option<String>,
+    /// Who besides services may write this log, and so decides whom its lines ban.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) forgers: Option<String>,
 }
 
 /// Lines that a log says were left out of it: how many, by whom, and when that was said last.

@@ -32,9 +32,13 @@ fn print(status: &Status, out: &mut Output) -> Result<(), Error> {
             &status.sources.iter().map(|source| source_cells(source, &reader)).collect::<Vec<_>>(),
         )?;
     }
-    for SourceStatus { log, suppressed, .. } in &status.sources {
-        let Some(missing) = suppressed else { continue };
-        out.line(&escape(&left_out(log, missing, &reader)))?;
+    for SourceStatus { log, suppressed, forgers, .. } in &status.sources {
+        if let Some(missing) = suppressed {
+            out.line(&escape(&left_out(log, missing, &reader)))?;
+        }
+        if let Some(who) = forgers {
+            out.line(&escape(&format!("{log}: {who} may write it, and so decides whom its lines ban")))?;
+        }
     }
     if !status.lists.is_empty() {
         out.line("")?;
@@ -114,7 +118,8 @@ const SOURCES: [Column; 6] = [
 ];
 
 fn source_cells(status: &SourceStatus, reader: &Reader) -> Vec<String> {
-    let SourceStatus { log, lines, bytes: _, hits, lost, suppressed: _, cut, latest, live, trouble } = status;
+    let SourceStatus { log, lines, bytes: _, hits, lost, suppressed: _, cut, latest, live, trouble, forgers: _ } =
+        status;
     let lag = latest.map_or_else(|| "none yet".to_owned(), |time| ago(reader.now.since(time)));
     let last = match trouble {
         Some(trouble) => trouble.clone(),

@@ -1,14 +1,18 @@
 //! What people ask over the control socket. A ban or unban is acknowledged once it is durable and in the kernel.
 
+use std::collections::HashSet;
+use std::pin::pin;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use super::guard::Guard;
+use crate::config::Mode;
 use crate::control::server::{Answer, Call, Peer};
 use crate::control::{Allowed, Command, Granted, Listed, Origin, Reply};
-use crate::ledger::{Ban, Ended, List};
+use crate::firewall::task::Progress;
+use crate::ledger::{Ban, Change, Ended, List};
 use crate::pipeline::Outcome;
 use crate::pipeline::event::Shown;
 use crate::policy::allowlist::Why;
@@ -17,7 +21,8 @@ use crate::policy::prefix::overlap;
 use crate::text::{escape, plural};
 use crate::time::{Length, Timestamp, Until, format_duration};
 
-/// How long an acknowledgement is waited for before the client is told that it is still open.
+/// An acknowledgement is waited for as long as the firewall goes on. When it has not for so long, the client is told that
+/// it is still open.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest reason or comment that is kept, in characters.
 const MAX_REASON: usize = 200;
@@ -25,7 +30,7 @@ const MAX_REASON: usize = 200;
 type Ack = oneshot::Receiver<Result<(), String>>;
 
 impl Guard {
-    pub(super) async fn on_call(&mut self, call: Call) {
+    pub(super) fn on_call(&mut self, call: Call) {
         let Call { command, peer, answer } = call;
         match command {
             Command::List { jail, counters: false } if self.has_room() => {
@@ -40,45 +45,54 @@ impl Guard {
             Command::History { prefix } => reply(answer, self.history(prefix.as_ref())),
             Command::Events => reply(answer, Answer::Follow(self.chronicle.follow())),
             Command::Reload => {
-                audit(peer, "reload");
-                let answered = self.reload().await;
+                self.chronicle.audit(peer, "reload");
+                let answered = self.reload();
                 reply(answer, Answer::Reply(answered));
             }
             Command::Ban { prefix, seconds, reason } => {
-                audit(peer, &format!("ban {}", Shown(prefix)));
+                self.chronicle.audit(peer, &format!("ban {}", Shown(prefix)));
                 let length = seconds.map_or(Length::Forever, |s| Length::For(Duration::from_secs(s)));
                 let reason: String = reason.chars().take(MAX_REASON).collect();
                 let result = self.pipeline.ban(prefix.trunc(), length, &reason, Timestamp::now());
-                let message = format!("banned {}", Shown(prefix));
+                let result = result.map(|outcome| self.insist(outcome, &[prefix]));
+                let message = match self.config.daemon.mode {
+                    Mode::Enforce => format!("banned {}", Shown(prefix)),
+                    Mode::Observe => format!("would ban {}: observing, nothing is enforced", Shown(prefix)),
+                };
                 self.conclude(result.map(|outcome| (outcome, message, Vec::new())), answer);
             }
             Command::Unban { prefixes, all, allow } => {
-                audit(peer, &if all { "unban --all".to_owned() } else { format!("unban {}", shown(&prefixes)) });
+                self.chronicle
+                    .audit(peer, &if all { "unban --all".to_owned() } else { format!("unban {}", shown(&prefixes)) });
                 let grant = allow.map(|seconds| grant(peer, Some(seconds), "unbanned"));
                 let result = self.unban(&prefixes, all, grant.as_ref());
                 self.conclude(result, answer);
             }
             Command::Allow { prefix, seconds, comment } => {
-                audit(peer, &format!("allow {}", Shown(prefix)));
+                self.chronicle.audit(peer, &format!("allow {}", Shown(prefix)));
                 let result = self.allow(prefix.trunc(), &grant(peer, seconds, &comment));
                 self.conclude(result, answer);
             }
             Command::Disallow { prefix } => {
-                audit(peer, &format!("no longer allow {}", Shown(prefix)));
+                self.chronicle.audit(peer, &format!("no longer allow {}", Shown(prefix)));
                 let result = self.pipeline.revoke(prefix.trunc(), Timestamp::now());
                 let message = format!("{} is no longer allowed by hand", Shown(prefix));
                 self.conclude(result.map(|()| (Outcome::default(), message, Vec::new())), answer);
             }
             Command::Allowed => reply(answer, self.allowed()),
             Command::Import { name, prefixes, seconds, .. } => {
-                audit(peer, &format!("import list '{name}' with {} prefixes", prefixes.len()));
+                self.chronicle.audit(peer, &format!("import list '{name}' with {} prefixes", prefixes.len()));
                 let result = self.import(&name, prefixes, seconds);
                 self.conclude(result, answer);
             }
             Command::TakeOver { from, bans, .. } => {
                 let from: String = from.chars().take(MAX_REASON).collect();
-                audit(peer, &format!("take over {} of {}", plural(bans.len() as u64, "ban"), escape(&from)));
+                self.chronicle
+                    .audit(peer, &format!("take over {} of {}", plural(bans.len() as u64, "ban"), escape(&from)));
+                let lacks = self.firewall.lacks();
+                let wanted: Vec<IpNet> = bans.iter().filter(|_| lacks).map(|ban| ban.prefix).collect();
                 let (outcome, taken) = self.pipeline.take_over(bans, &from, Timestamp::now());
+                let outcome = self.insist(outcome, &wanted);
                 self.conclude(Ok((outcome, taken.summary(), taken.refused)), answer);
             }
         }
@@ -154,9 +168,21 @@ impl Guard {
         }
         let now = Timestamp::now();
         let until = seconds.map_or(Until::Forever, |s| Until::At(now + Duration::from_secs(s)));
+        let listed = if self.firewall.lacks() { prefixes.clone() } else { Vec::new() };
         let (outcome, refused) = self.pipeline.import(name, prefixes, until, now)?;
+        let outcome = self.insist(outcome, &listed);
         let message = outcome.events.first().map(|event| event.text.clone()).unwrap_or_default();
         Ok((outcome, message, refused))
+    }
+
+    /// Has the kernel asked for what stands already, too: that it was wanted before does not mean that it is in force.
+    fn insist(&self, mut outcome: Outcome, prefixes: &[IpNet]) -> Outcome {
+        let now = Timestamp::now();
+        let changed: HashSet<IpNet> = outcome.changes.iter().map(Change::prefix).collect();
+        let unchanged = prefixes.iter().filter(|prefix| !changed.contains(&prefix.trunc()));
+        let wanted = unchanged.flat_map(|prefix| self.pipeline.ledger.wanted_around(prefix));
+        outcome.changes.extend(wanted.filter(|entry| !entry.until.is_over(now)).map(Change::Set));
+        outcome
     }
 
     /// Enacts what was decided and answers once ledger and kernel both have it.
@@ -171,13 +197,14 @@ impl Guard {
         self.send(changes, Some(in_kernel));
         self.store(Some(on_disk));
         self.chronicle.tell_all(events);
+        let progress = self.firewall.progress();
         tokio::spawn(async move {
             let both = async { (outcome_of(disk).await, outcome_of(kernel).await) };
-            let failed = match tokio::time::timeout(PATIENCE, both).await {
-                Ok((Ok(()), Ok(()))) => None,
-                Ok((Err(why), _)) => Some(format!("not safely recorded: {why}")),
-                Ok((_, Err(why))) => Some(format!("recorded, but {why}")),
-                Err(_) => Some("recorded, but not confirmed yet; see `banctl status`".to_owned()),
+            let failed = match while_it_goes_on(both, &progress, PATIENCE).await {
+                Some((Ok(()), Ok(()))) => None,
+                Some((Err(why), _)) => Some(format!("not safely recorded: {why}")),
+                Some((_, Err(why))) => Some(format!("recorded, but {why}")),
+                None => Some("recorded, but not confirmed yet; see `banctl status`".to_owned()),
             };
             let answered = match failed {
                 Some(message) => Reply::Refused { message },
@@ -191,6 +218,20 @@ impl Guard {
 /// What was done, in a sentence, and what was left out.
 type Done = (Outcome, String, Vec<String>);
 
+/// Waits while the firewall goes on, in whatever parts; `None` once it has not for so long.
+async fn while_it_goes_on<T>(work: impl Future<Output = T>, progress: &Progress, patience: Duration) -> Option<T> {
+    let mut work = pin!(work);
+    let mut before = progress.now();
+    loop {
+        if let Ok(done) = tokio::time::timeout(patience, &mut work).await {
+            return Some(done);
+        }
+        if std::mem::replace(&mut before, progress.now()) == before {
+            return None;
+        }
+    }
+}
+
 async fn outcome_of(ack: Ack) -> Result<(), String> {
     ack.await.unwrap_or_else(|_| Err("the daemon is stopping".to_owned()))
 }
@@ -198,11 +239,6 @@ async fn outcome_of(ack: Ack) -> Result<(), String> {
 pub(super) fn reply(answer: oneshot::Sender<Answer>, with: Answer) {
     // A client that went away does not want its answer any more.
     let _gone = answer.send(with);
-}
-
-/// Who changed something stands in the log.
-fn audit(peer: Peer, what: &str) {
-    log::info!("asked by uid={} pid={}: {what}", peer.uid, peer.pid);
 }
 
 /// What this person allows from now on, for so many seconds or for ever.
@@ -219,5 +255,32 @@ fn shown(prefixes: &[IpNet]) -> String {
     match prefixes.len().checked_sub(NAMED) {
         Some(more) if more > 0 => format!("{} and {more} more", named.join(" ")),
         _ => named.join(" "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_waits_as_long_as_the_firewall_goes_on_and_no_longer() {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let long = || tokio::time::sleep(PATIENCE * 4);
+        let progress = Progress::default();
+        assert!(runtime.block_on(async { while_it_goes_on(long(), &progress, PATIENCE).await }).is_none());
+        let going_on = async {
+            loop {
+                tokio::time::sleep(PATIENCE / 4).await;
+                progress.made();
+            }
+        };
+        let waited = runtime.block_on(async {
+            tokio::select! {
+                waited = while_it_goes_on(long(), &progress, PATIENCE) => waited,
+                () = going_on => None,
+            }
+        });
+        assert!(waited.is_some());
     }
 }

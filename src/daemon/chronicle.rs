@@ -1,17 +1,25 @@
 //! Tells what happens: to the log, and to everybody who follows `banctl events`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::broadcast;
 
+use crate::control::server::Peer;
 use crate::pipeline::event::{Event, Kind};
+use crate::time::Timestamp;
 
 /// A follower may be this many events behind before it misses some.
 const BACKLOG: usize = 4096;
 /// Decisions that are logged per second; what is more is summed up, so that a flood cannot fill the log.
 const LINES_PER_SECOND: u32 = 100;
 
+/// How long the end waits for those who follow.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
 pub(super) struct Chronicle {
+    /// Nothing is enforced: what is told only would be.
+    pub(super) observing: bool,
     followers: broadcast::Sender<Arc<Event>>,
     second: i64,
     told: u32,
@@ -19,9 +27,9 @@ pub(super) struct Chronicle {
 }
 
 impl Chronicle {
-    pub(super) fn new() -> Chronicle {
+    pub(super) fn new(observing: bool) -> Chronicle {
         let (followers, _) = broadcast::channel(BACKLOG);
-        Chronicle { followers, second: 0, told: 0, untold: 0 }
+        Chronicle { observing, followers, second: 0, told: 0, untold: 0 }
     }
 
     pub(super) fn follow(&self) -> broadcast::Receiver<Arc<Event>> {
@@ -34,11 +42,30 @@ impl Chronicle {
         }
     }
 
-    pub(super) fn tell(&mut self, event: Event) {
+    pub(super) fn tell(&mut self, mut event: Event) {
+        event.observed = self.observing && event.prefix.is_some();
         self.log(&event);
+        self.pass_on(event);
+    }
+
+    /// Who asked for a change, and for what: in the log whatever else happens in that second.
+    pub(super) fn audit(&mut self, peer: Peer, what: &str) {
+        let text = format!("by uid={} pid={}: {what}", peer.uid, peer.pid);
+        log::info!("asked {text}");
+        self.pass_on(Event::new(Timestamp::now(), Kind::Asked, text));
+    }
+
+    fn pass_on(&self, event: Event) {
         if self.followers.receiver_count() > 0 {
             // Nobody follows any more: nobody misses it.
             let _unheard = self.followers.send(Arc::new(event));
+        }
+    }
+
+    /// Lets those who follow hear the last word.
+    pub(super) async fn finish(self) {
+        if self.followers.receiver_count() > 0 {
+            tokio::time::sleep(LAST_WORD).await;
         }
     }
 

@@ -12,6 +12,7 @@ use super::guard::Guard;
 use crate::firewall::blocklist::{Blocklist, Known, Line, MAX_BYTES, Parsed, Watch, parse};
 use crate::ledger::Ban;
 use crate::pipeline::BLOCKLIST;
+use crate::sandbox::trust;
 use crate::time::{Timestamp, Until};
 
 impl Guard {
@@ -61,6 +62,9 @@ impl Guard {
     /// Merges a file that people edit. Its bad lines are named and cost nothing else; a file that is gone bans nobody.
     fn merge_file(&mut self, path: &Path, now: Timestamp) {
         let key = path.display().to_string();
+        if let Some(why) = trust::untrusted_list(path) {
+            return self.trouble(key, format!("what this list says from now on is not gone by: {why}"));
+        }
         let text = match read(path) {
             Ok(text) => text,
             Err(why) if why.kind() == io::ErrorKind::NotFound => Vec::new(),

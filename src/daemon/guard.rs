@@ -15,7 +15,7 @@ use super::chronicle::Chronicle;
 use super::clock::Clock;
 use super::folders::Folders;
 use super::remains::Remains;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::control::server::Call;
 use crate::enforcer::{Enforcer, Witness};
 use crate::filters::Suppressed;
@@ -34,6 +34,8 @@ use crate::time::Timestamp;
 
 /// Reports that are taken before their changes are handed on: a burst becomes one batch.
 const REPORTS_AT_ONCE: usize = 64;
+/// Changes that are enough for a batch: the first of a flood need not wait for the last, nor all of them for memory.
+const CHANGES_AT_ONCE: usize = 4096;
 /// How often everything is looked at that does not report by itself: while something happens, and while nothing does.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_IDLE: Duration = Duration::from_secs(15);
@@ -55,8 +57,10 @@ enum Event {
     Files,
     Deadline,
     Reload,
-    /// The enforcer has ended.
-    Orphaned,
+    /// This one of the other processes has ended.
+    Orphaned(&'static str),
+    /// The enforcer has read the configuration again, or cannot.
+    Reread(Result<(), String>),
     Stop,
 }
 
@@ -103,6 +107,8 @@ pub(super) struct Channels {
     pub(super) prober: mpsc::Sender<Probed>,
     pub(super) handshakes: mpsc::Receiver<handshakes::Report>,
     pub(super) shaker: mpsc::Sender<handshakes::Report>,
+    pub(super) reread: mpsc::Receiver<Result<(), String>>,
+    pub(super) rereader: mpsc::Sender<Result<(), String>>,
     pub(super) hangup: Signal,
     pub(super) terminate: Signal,
     pub(super) interrupt: Signal,
@@ -173,16 +179,18 @@ impl Guard {
             match event {
                 Event::Source(report) => self.on_reports(report),
                 Event::Firewall(report) => self.on_firewall(report),
-                Event::Call(call) => self.on_call(call).await,
+                Event::Call(call) => self.on_call(call),
                 Event::Protected(protected) => self.on_protected(protected),
                 Event::Handshake(report) => self.on_handshake(report),
                 Event::Files => self.look_at_files(Timestamp::now()),
-                Event::Deadline => self.on_deadline().await,
-                Event::Reload => self.on_hangup().await,
-                Event::Orphaned => {
-                    let text = "the enforcer process has ended, and the daemon ends with it; \
-                                the kernel keeps the bans that it holds until both start again";
-                    return Err(Failure::new(text));
+                Event::Deadline => self.on_deadline(),
+                Event::Reload => self.on_hangup(),
+                Event::Reread(result) => self.settle("enforcer", result.err()),
+                Event::Orphaned(name) => {
+                    return Err(Failure::new(format!(
+                        "the {name} process has ended, and the daemon ends with it; \
+                         the kernel keeps the bans that it holds until all start again"
+                    )));
                 }
                 Event::Stop => return Ok(()),
             }
@@ -196,11 +204,12 @@ impl Guard {
             biased;
             _ = channels.terminate.recv() => Event::Stop,
             _ = channels.interrupt.recv() => Event::Stop,
-            () = self.enforcer.gone() => Event::Orphaned,
+            name = self.enforcer.gone() => Event::Orphaned(name),
             _ = channels.hangup.recv() => Event::Reload,
             Some(report) = channels.firewall.recv() => Event::Firewall(report),
             Some(protected) = channels.protected.recv() => Event::Protected(protected),
             Some(report) = channels.handshakes.recv() => Event::Handshake(report),
+            Some(result) = channels.reread.recv() => Event::Reread(result),
             () = self.folders.changed() => Event::Files,
             () = tokio::time::sleep_until(deadline) => Event::Deadline,
             Some(call) = channels.calls.recv() => Event::Call(call),
@@ -225,6 +234,9 @@ impl Guard {
         let now = Timestamp::now();
         let mut outcome = self.on_report(first, now);
         for _ in 1..REPORTS_AT_ONCE {
+            if outcome.changes.len() >= CHANGES_AT_ONCE {
+                break;
+            }
             let Ok(report) = self.channels.reports.try_recv() else { break };
             outcome.append(self.on_report(report, now));
         }
@@ -353,12 +365,20 @@ impl Guard {
         }
     }
 
-    /// READY means that the kernel holds every ban of the ledger.
+    /// READY means that the kernel holds every ban of the ledger, but for those that are refused or have no room: the text
+    /// says so.
     fn become_ready(&mut self, entries: usize) {
         if std::mem::replace(&mut self.kernel.synced, true) {
             return;
         }
-        let text = format!("guarding this machine, {} in the kernel", plural(entries as u64, "entry"));
+        let held = plural(entries as u64, "entry");
+        let text = match (self.config.daemon.mode, self.troubles.get("firewall")) {
+            (Mode::Observe, _) => "observing: what would be banned is told, and nothing is enforced".to_owned(),
+            (Mode::Enforce, None) => format!("guarding this machine, {held} in the kernel"),
+            (Mode::Enforce, Some(lacking)) => {
+                format!("guarding this machine, {held} in the kernel and not all: {lacking}")
+            }
+        };
         self.chronicle.tell(Happening::new(Timestamp::now(), Kind::Started, text.as_str()));
         notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&text)]);
     }
@@ -422,7 +442,7 @@ impl Guard {
         }
     }
 
-    async fn on_deadline(&mut self) {
+    fn on_deadline(&mut self) {
         let (now, instant) = (Timestamp::now(), Instant::now());
         let outcome = self.pipeline.expire(now);
         if !outcome.changes.is_empty() || !outcome.events.is_empty() {
@@ -441,7 +461,7 @@ impl Guard {
             if self.firewall.is_behind() {
                 self.firewall.sync(self.pipeline.ledger.entries(now));
             }
-            self.remove_remains().await;
+            self.remove_remains();
             if self.due.watchdog.is_some() {
                 notify(&[sd_notify::NotifyState::Watchdog]);
             }
@@ -508,25 +528,28 @@ impl Guard {
     /// Stops reading, writes everything, and leaves the kernel as configured.
     pub(super) async fn stop(mut self) {
         notify(&[sd_notify::NotifyState::Stopping]);
-        let rules = match self.config.firewall.on_stop {
-            firewall::OnStop::Keep => "the rules stay, and each ban in them ends by itself",
-            firewall::OnStop::Remove => "the rules are removed",
-        };
-        self.chronicle.tell(Happening::new(Timestamp::now(), Kind::Stopped, rules));
         self.stop_sources();
         self.store(None);
         self.write_blocklist();
         let on_stop = self.config.firewall.on_stop;
-        let Guard { firewall, blocklist, pipeline, config, .. } = self;
+        let Guard { firewall, blocklist, pipeline, config, mut chronicle, .. } = self;
         let closing = tokio::task::spawn_blocking(move || {
-            firewall.stop(on_stop);
+            let left = firewall.stop(on_stop);
             drop(blocklist);
             if let Err(why) = pipeline.ledger.close() {
                 log::error!("{why}");
             }
+            left
         });
         // A thread that panicked has aborted the process already.
-        let _joined = closing.await;
+        let left = closing.await.unwrap_or(Ok(()));
+        let rules = match (on_stop, &left) {
+            (_, Err(why)) => why,
+            (firewall::OnStop::Keep, Ok(())) => "the rules stay, and each ban in them ends by itself",
+            (firewall::OnStop::Remove, Ok(())) => "the rules are removed",
+        };
+        chronicle.tell(Happening::new(Timestamp::now(), Kind::Stopped, rules));
+        chronicle.finish().await;
         // Gone already, or never ours: either way nobody is served there any more.
         let _gone = std::fs::remove_file(&config.daemon.socket);
     }

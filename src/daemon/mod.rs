@@ -22,7 +22,7 @@ use self::processes::Processes;
 use crate::config::DEFAULT_PATH;
 use crate::config::problem::Problem;
 use crate::setup::{Depth, Setup};
-use crate::{ctl, enforcer, logger, setup};
+use crate::{ctl, enforcer, logger, memory, setup};
 
 /// Something failed; the log says what.
 const EXIT_FAILED: u8 = 1;
@@ -62,7 +62,10 @@ pub fn banward_main() -> ExitCode {
     let ended = match (options.enforcer, options.witness) {
         (true, _) => enforcer::run(&config).map_err(Failure::new),
         (_, true) => enforcer::witness(&config).map_err(Failure::new),
-        _ => run(config),
+        _ => {
+            memory::insist();
+            run(config)
+        }
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -97,7 +100,10 @@ fn run(path: PathBuf) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|why| Failure::new(format!("the event loop cannot be made: {why}")))?;
-    runtime.block_on(guard(path, setup, processes))
+    let ended = runtime.block_on(guard(path, setup, processes));
+    // What was asked of a busy enforcer nobody waits for any more.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn guard(path: PathBuf, setup: Setup, processes: Processes) -> Result<(), Failure> {

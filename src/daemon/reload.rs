@@ -3,7 +3,7 @@
 
 use super::guard::{Guard, SourceState};
 use super::{processes, startup};
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::control::Reply;
 use crate::filters::Filters;
 use crate::pipeline::event::{Event, Kind};
@@ -14,13 +14,13 @@ use crate::time::Timestamp;
 
 impl Guard {
     /// SIGHUP.
-    pub(super) async fn on_hangup(&mut self) {
-        if let Reply::Refused { message } = self.reload().await {
+    pub(super) fn on_hangup(&mut self) {
+        if let Reply::Refused { message } = self.reload() {
             log::error!("{message}");
         }
     }
 
-    pub(super) async fn reload(&mut self) -> Reply {
+    pub(super) fn reload(&mut self) -> Reply {
         let (setup, problems) = setup::load(&self.path, Depth::Read);
         super::tell(&problems);
         let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -43,11 +43,9 @@ impl Guard {
         self.forget_troubles(&old_sources);
         let refirewall = config.firewall != self.config.firewall || config.daemon.mode != self.config.daemon.mode;
         let old = std::mem::replace(&mut self.config, config);
-        match self.enforcer.reread() {
-            Ok(()) => self.recovered("enforcer"),
-            Err(why) => self.trouble("enforcer".to_owned(), why.to_string()),
-        }
-        if refirewall && let Err(failure) = self.replace_firewall(&old).await {
+        self.chronicle.observing = self.config.daemon.mode == Mode::Observe;
+        self.have_reread();
+        if refirewall && let Err(failure) = self.replace_firewall(&old) {
             self.trouble("firewall".to_owned(), failure.text);
         }
         self.start_sources(&wiring, &old_sources);
@@ -57,6 +55,16 @@ impl Guard {
         let message = format!("reloaded {}: {} jails", self.path.display(), wiring.jails.len());
         self.chronicle.tell(Event::new(Timestamp::now(), Kind::Reloaded, message.as_str()));
         Reply::Done { message, warnings: shown }
+    }
+
+    /// Has the enforcer read the configuration too. It may be busy for long, and lines do not wait for it.
+    fn have_reread(&self) {
+        let (enforcer, rereader) = (self.enforcer.clone(), self.channels.rereader.clone());
+        tokio::task::spawn_blocking(move || {
+            let reread = enforcer.reread().map_err(|why| why.to_string());
+            // The daemon is stopping.
+            let _unheard = rereader.blocking_send(reread);
+        });
     }
 
     /// What is still wrong with a log or a file, whoever reads it from now on will say.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -55,11 +56,12 @@ pub(super) fn start(path: PathBuf, setup: Setup, processes: Processes) -> Result
     let pipeline = Pipeline::new(&config, &wiring, ledger, allowlist);
     let rescued = rescue(&opened, &config, &pipeline, &enforcer);
     let remains = Remains::find(&config, &enforcer);
-    let (firewall, firewall_reports) = spawn_firewall(&config, &enforcer)?;
+    let (firewall, firewall_reports) = spawn_firewall(&config, &enforcer, Vec::new())?;
     let (reporter, reports) = mpsc::channel(REPORTS);
     let (caller, calls) = mpsc::channel(MESSAGES);
     let (prober, protected) = mpsc::channel(1);
     let (shaker, handshakes) = mpsc::channel(MESSAGES);
+    let (rereader, reread) = mpsc::channel(1);
     let signals = |kind| signal(kind).map_err(|why| Failure::new(format!("signals cannot be caught: {why}")));
     let channels = Channels {
         reports,
@@ -70,6 +72,8 @@ pub(super) fn start(path: PathBuf, setup: Setup, processes: Processes) -> Result
         prober,
         handshakes,
         shaker,
+        reread,
+        rereader,
         hangup: signals(SignalKind::hangup())?,
         terminate: signals(SignalKind::terminate())?,
         interrupt: signals(SignalKind::interrupt())?,
@@ -89,7 +93,7 @@ pub(super) fn start(path: PathBuf, setup: Setup, processes: Processes) -> Result
         watches: Vec::new(),
         folders: Folders::of(&[]),
         busy: true,
-        chronicle: Chronicle::new(),
+        chronicle: Chronicle::new(config.daemon.mode == Mode::Observe),
         troubles: BTreeMap::new(),
         started: now,
         clock: Clock::new(),
@@ -116,14 +120,22 @@ pub(super) fn settings(config: &Config) -> Settings {
     settings
 }
 
-/// Starts the firewall task of this configuration; its reports come out at the other end.
+/// Work on rules that ends at some time: how it did.
+pub(super) type Ending = Arc<OnceLock<Result<(), String>>>;
+
+/// Starts the firewall task of this configuration; its reports come out at the other end. It begins once all `before` it
+/// has ended: two backends must not be at work on the same rules.
 pub(super) fn spawn_firewall(
     config: &Config,
     enforcer: &Enforcer,
+    mut before: Vec<Ending>,
 ) -> Result<(Task, mpsc::Receiver<firewall::Report>), Failure> {
     let (reporter, reports) = mpsc::channel(MESSAGES);
     let enforcer = enforcer.clone();
-    let opener = Box::new(move |settings: &Settings| enforcer.open(settings));
+    let opener = Box::new(move |settings: &Settings| {
+        before.drain(..).for_each(|ending| drop(ending.wait().clone()));
+        enforcer.open(settings)
+    });
     let task = firewall::task::spawn(settings(config), opener, reporter)
         .map_err(|why| Failure::new(format!("the firewall's thread cannot be started: {why}")))?;
     Ok((task, reports))
@@ -138,6 +150,7 @@ pub(super) fn place_of(jail: &Jail, filter: &Filter) -> Place {
 pub(super) fn allowlist(config: &Config, protected: &[(IpNet, Protect)], ledger: &Ledger, now: Timestamp) -> Allowlist {
     let mut allowlist = Allowlist::default();
     allowlist.set_given(&config.allow.networks);
+    allowlist.set_widest(config.allow.widest);
     allowlist.set_protected(protected);
     for (prefix, grant) in ledger.grants() {
         // As many as were granted one by one fit in again.

@@ -1,5 +1,6 @@
 //! How the daemon is, for `banctl status`.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::control::{BreakerStatus, Gap, Health, JailStatus, ListStatus, Missing
 use crate::filters::Suppressed;
 use crate::pipeline::event::{Event, Kind};
 use crate::policy::breaker::Turn;
+use crate::sources::writers::forgers;
 use crate::text::plural;
 use crate::time::Timestamp;
 
@@ -117,6 +119,7 @@ impl Guard {
             latest: state.latest,
             live: source.live,
             trouble: trouble(log),
+            forgers: forgers(Path::new(log)).filter(|_| log.starts_with('/')),
         };
         if source.logs.is_empty() {
             let any = self.troubles.range(prefix.clone()..).next().filter(|(key, _)| key.starts_with(&prefix));

@@ -3,8 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::process::Child;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -12,12 +11,20 @@ use tokio::sync::Notify;
 use super::fingerprint;
 use super::lane::Lane;
 use super::message::{At, PART, Reply, Request, Which};
-use crate::firewall::{Backend, Choice, FirewallError, Inspection, Opened, Seen, Settings};
+use crate::firewall::{Backend, Choice, FirewallError, Inspection, Opened, Refused, Seen, Settings};
 use crate::ledger::{Change, Entry, Scope};
+use crate::text::word_of;
 use crate::time::Timestamp;
 
 /// Longest wait for an answer: a tool may take 20 s, and several of them stand behind one request.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long after another process one is heard of that follows it.
+const FOLLOWING: Duration = Duration::from_millis(300);
+
+/// Names of the other processes.
+pub(super) const ENFORCER: &str = "enforcer";
+pub(super) const WITNESS: &str = "witness";
 
 /// The enforcer, to whom many threads may speak.
 #[derive(Clone, Debug)]
@@ -30,7 +37,8 @@ struct Ends {
     /// For everything that must not keep a ban waiting.
     questions: Mutex<Lane>,
     gone: Notify,
-    is_gone: AtomicBool,
+    /// Which process is gone, if one is.
+    is_gone: OnceLock<&'static str>,
 }
 
 type Answered<T> = Result<T, FirewallError>;
@@ -40,27 +48,31 @@ impl Enforcer {
         bans.set_patience(PATIENCE)?;
         questions.set_patience(PATIENCE)?;
         let (bans, questions) = (Mutex::new(bans), Mutex::new(questions));
-        Ok(Enforcer(Arc::new(Ends { bans, questions, gone: Notify::new(), is_gone: AtomicBool::new(false) })))
+        Ok(Enforcer(Arc::new(Ends { bans, questions, gone: Notify::new(), is_gone: OnceLock::new() })))
     }
 
-    /// Waits until there is no enforcer any more. The daemon must not live on without it.
-    pub(crate) async fn gone(&self) {
+    /// Waits until one of the other processes is gone; which. The daemon must not live on without it.
+    pub(crate) async fn gone(&self) -> &'static str {
         self.0.gone.notified().await;
+        self.0.is_gone.get().copied().unwrap_or(ENFORCER)
     }
 
-    /// Notices when the process ends, however it does.
-    pub(super) fn watch(&self, mut child: Child) -> io::Result<()> {
+    /// Notices when a process ends, however it does.
+    pub(super) fn watch(&self, name: &'static str, mut child: Child) -> io::Result<()> {
         let watched = self.clone();
-        std::thread::Builder::new().name("enforcer".to_owned()).spawn(move || {
-            let _status = child.wait();
-            watched.lost();
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // One that ended because another had ended before is not the one to be named.
+            if child.wait().is_ok_and(|status| status.success()) {
+                std::thread::sleep(FOLLOWING);
+            }
+            watched.lost(name);
         })?;
         Ok(())
     }
 
-    /// To be said by whoever notices.
-    fn lost(&self) {
-        self.0.is_gone.store(true, Ordering::Relaxed);
+    /// To be said by whoever notices; the first counts, as the others follow it.
+    fn lost(&self, name: &'static str) {
+        let _known = self.0.is_gone.set(name);
         self.0.gone.notify_one();
     }
 
@@ -163,7 +175,7 @@ impl Enforcer {
     fn talk<'a>(&'a self, lane: &'a Mutex<Lane>) -> Answered<Talk<'a>> {
         let lane = lane.lock().unwrap_or_else(PoisonError::into_inner);
         // What comes on a lane after something went wrong would answer another question.
-        if self.0.is_gone.load(Ordering::Relaxed) {
+        if self.0.is_gone.get().is_some() {
             return Err(FirewallError::EnforcerGone);
         }
         Ok(Talk { enforcer: self, lane })
@@ -173,7 +185,7 @@ impl Enforcer {
         if let Reply::Failed(said) = reply {
             return FirewallError::Enforcer { said };
         }
-        self.lost();
+        self.lost(ENFORCER);
         FirewallError::EnforcerGone
     }
 }
@@ -205,7 +217,7 @@ impl Talk<'_> {
     }
 
     fn lost(&self) -> FirewallError {
-        self.enforcer.lost();
+        self.enforcer.lost(ENFORCER);
         FirewallError::EnforcerGone
     }
 }
@@ -217,8 +229,8 @@ struct Remote {
     backend: Choice,
     session: u32,
     installed: u64,
-    /// What the enforcer refused of the last step.
-    refused: Option<String>,
+    /// What the enforcer refused, until that is asked for.
+    refused: Option<Refused>,
     shortage: Option<String>,
 }
 
@@ -240,12 +252,12 @@ impl Remote {
         match reply {
             Reply::Done { installed, refused, shortage } => {
                 (self.installed, self.shortage) = (installed, shortage);
-                // Of several steps, until it is asked for.
-                self.refused = refused.or(self.refused.take());
+                Refused::add(&mut self.refused, refused);
                 Ok(())
             }
-            Reply::Full { ceiling, shortage } => {
+            Reply::Full { ceiling, refused, shortage } => {
                 self.shortage = shortage;
+                Refused::add(&mut self.refused, refused);
                 Err(FirewallError::Full { ceiling: usize::try_from(ceiling).unwrap_or(usize::MAX) })
             }
             other => Err(self.enforcer.unexpected(other)),
@@ -255,7 +267,7 @@ impl Remote {
 
 impl Backend for Remote {
     fn name(&self) -> &'static str {
-        Choice::WORDS.iter().find(|(_, choice)| *choice == self.backend).map_or("none", |(word, _)| word)
+        word_of(&Choice::WORDS, &self.backend)
     }
 
     fn sync(&mut self, entries: &[Entry], now: Timestamp) -> Answered<()> {
@@ -274,8 +286,9 @@ impl Backend for Remote {
         match enforcer.talk(&enforcer.0.bans)?.ask(&Request::Inspect { at })? {
             Reply::Mended(what) => Ok(Inspection::Mended(what)),
             Reply::Damaged(what) => Ok(Inspection::Damaged(what)),
-            Reply::Done { installed, shortage, .. } => {
+            Reply::Done { installed, refused, shortage } => {
                 (self.installed, self.shortage) = (installed, shortage);
+                Refused::add(&mut self.refused, refused);
                 Ok(Inspection::Intact)
             }
             other => Err(self.enforcer.unexpected(other)),
@@ -305,7 +318,7 @@ impl Backend for Remote {
         self.enforcer.held_by(Which { backend: self.backend, ..self.which })
     }
 
-    fn refused(&mut self) -> Option<String> {
+    fn refused(&mut self) -> Option<Refused> {
         self.refused.take()
     }
 

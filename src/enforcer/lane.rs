@@ -1,14 +1,21 @@
 //! A lane between the processes: a socket pair that keeps messages apart. Each lane carries one conversation at a time,
 //! so a long answer on one never keeps a ban on another waiting.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair, sockopt};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair, sockopt,
+};
 
 use super::message::{LONGEST, Message};
+
+/// What a socket is handed over with.
+const HANDED: &[u8] = b"lane";
 
 /// One end.
 #[derive(Debug)]
@@ -25,8 +32,35 @@ impl Lane {
 
     /// Our end, and the one to hand to the other process.
     pub(super) fn pair() -> io::Result<(Lane, OwnedFd)> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (ours, theirs) = Lane::ends()?;
         Ok((Lane::of(ours), theirs))
+    }
+
+    /// Both ends, to hand to others.
+    pub(super) fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
+        Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    }
+
+    /// Hands a socket to the process at the other end, which [takes it over](Lane::take_over).
+    pub(super) fn hand_over(&self, socket: &OwnedFd) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let sockets = [socket.as_fd()];
+        control.push(SendAncillaryMessage::ScmRights(&sockets));
+        sendmsg(&self.socket, &[IoSlice::new(HANDED)], &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    pub(super) fn take_over(&self) -> io::Result<OwnedFd> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut word = [0; HANDED.len()];
+        recvmsg(&self.socket, &mut [IoSliceMut::new(&mut word)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        let sockets = control.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
+            _ => None,
+        });
+        sockets.flatten().next().ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// How long an answer may take.

@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::budget::Budget;
+use super::cover::{self, Cover};
 use super::fingerprint;
 use crate::config::problem::{Problem, Problems};
 use crate::config::{Config, Mode};
-use crate::firewall::{self, Choice, Settings};
+use crate::firewall::{self, Choice, Refused, Settings};
 use crate::ledger::{Change, Entry, Scope};
 use crate::policy;
 use crate::policy::allowlist::Allowlist;
-use crate::policy::prefix::overlap;
+use crate::policy::prefix::{WIDEST, overlap};
 use crate::policy::protected::{self, Protect};
+use crate::sandbox::trust;
 use crate::time::Timestamp;
 
 /// Rules of earlier configurations that are remembered: their traces may have to be taken out.
@@ -25,6 +27,9 @@ const REMEMBERED: usize = 16;
 
 /// Most different scopes: more than any configuration has.
 const MOST_SCOPES: usize = 1024;
+
+/// Most entries that wait for the sessions to be known: 8 MiB. Before there are more, the sessions are looked up.
+const MOST_FRESH: usize = 1 << 18;
 
 /// This machine's addresses are looked up again after this time.
 const PROBE_AGAIN: Duration = Duration::from_secs(15);
@@ -36,7 +41,16 @@ pub(super) struct Law {
     allowlist: Allowlist,
     which: Vec<Protect>,
     probed: Instant,
+    /// What the last probe found, and the other ends of open sessions, if those are protected.
+    found: Vec<(IpNet, Protect)>,
+    sessions: Option<Vec<(IpNet, Protect)>>,
+    /// How often the sessions were others than before.
+    changes_of_sessions: u64,
+    fresh: Fresh,
+    /// Taken back, until it is said.
+    taken_back: Option<Refused>,
     pub(super) budget: Budget,
+    cover: Cover,
     /// Whom the other processes become, and whether they are fenced off: decided once, at the start.
     pub(super) user: String,
     pub(super) sandbox: bool,
@@ -48,12 +62,23 @@ pub(super) struct Law {
     named: Choice,
 }
 
+/// What was permitted lately: a session that was there already may not have been known.
+#[derive(Debug, Default)]
+pub(super) struct Fresh {
+    entries: Vec<(IpNet, Scope)>,
+    /// Changes of sessions when the first of them was judged, or before.
+    judged_at: u64,
+}
+
+impl Fresh {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
 /// What may not pass, for a reply.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
-    count: usize,
-    first: Option<String>,
-}
+pub(super) struct Refusals(Option<Refused>);
 
 impl Law {
     /// By the configuration at this path; the error says what is wrong with it.
@@ -63,7 +88,13 @@ impl Law {
             allowlist: Allowlist::default(),
             which: Vec::new(),
             probed: Instant::now(),
+            found: Vec::new(),
+            sessions: None,
+            changes_of_sessions: 0,
+            fresh: Fresh::default(),
+            taken_back: None,
             budget: Budget::new(),
+            cover: Cover::of(WIDEST),
             user: String::new(),
             sandbox: true,
             known: Vec::new(),
@@ -76,6 +107,10 @@ impl Law {
 
     /// Reads the configuration again. A wrong one changes nothing.
     pub(super) fn reread(&mut self) -> Result<(), String> {
+        // The daemon has looked too; but whoever has broken into it may have written a file since.
+        if let Some(why) = trust::untrusted_settings(&self.path).into_iter().next() {
+            return Err(format!("the enforcer does not go by the configuration: {why}"));
+        }
         let problems = Problems::default();
         let config = Config::load(&self.path, &problems);
         if let Some(problem) = problems.into_sorted().into_iter().find(Problem::is_error) {
@@ -83,8 +118,11 @@ impl Law {
         }
         let config = config.ok_or_else(|| "the enforcer cannot read the configuration".to_owned())?;
         self.allowlist.set_given(&config.allow.networks);
-        // The peers of sessions come and go, and only the brain follows them.
+        self.allowlist.set_widest(config.allow.widest);
+        self.cover.change(config.allow.together);
         self.which = config.allow.protect.iter().copied().filter(|what| *what != Protect::AdminSessions).collect();
+        let protected = config.allow.protect.contains(&Protect::AdminSessions);
+        self.sessions = protected.then(|| self.sessions.take().unwrap_or_default());
         self.probe();
         (self.user, self.sandbox) = (config.daemon.user, config.daemon.sandbox);
         let mut settings = config.firewall;
@@ -116,7 +154,75 @@ impl Law {
 
     fn probe(&mut self) {
         self.probed = Instant::now();
-        self.allowlist.set_protected(&protected::probe(&self.which).networks);
+        self.found = protected::probe(&self.which).networks;
+        self.protect();
+    }
+
+    fn protect(&mut self) {
+        let sessions = self.sessions.iter().flatten();
+        let protected: Vec<(IpNet, Protect)> = self.found.iter().chain(sessions).copied().collect();
+        self.allowlist.set_protected(&protected);
+    }
+
+    /// Whether the other ends of sessions are protected.
+    pub(super) fn protects_sessions(&self) -> bool {
+        self.sessions.is_some()
+    }
+
+    /// These entries are in the kernel from now on. To be said after they are: what is looked at too early is not there.
+    pub(super) fn note_fresh(&mut self, changes: &[Change]) {
+        if self.sessions.is_none() {
+            return;
+        }
+        let room = MOST_FRESH.saturating_sub(self.fresh.entries.len());
+        let set = changes.iter().filter_map(|change| match change {
+            Change::Set(entry) => Some((entry.prefix, entry.scope.clone())),
+            Change::Clear { .. } => None,
+        });
+        self.fresh.entries.extend(set.take(room));
+    }
+
+    /// Whether so many more can be noted. Where they cannot, the sessions are to be known before they are judged.
+    pub(super) fn has_room_for(&self, count: usize) -> bool {
+        self.fresh.entries.len() + count <= MOST_FRESH
+    }
+
+    /// Whether anything waits for the sessions to be looked up; `Some(true)` where so much that it should be soon.
+    pub(super) fn waits(&self) -> Option<bool> {
+        (!self.fresh.is_empty()).then_some(self.fresh.entries.len() > MOST_FRESH / 2)
+    }
+
+    /// What was noted since this was last asked. To be asked before the sessions are looked up.
+    pub(super) fn take_fresh(&mut self) -> Fresh {
+        let judged_at = self.fresh.judged_at;
+        std::mem::replace(&mut self.fresh, Fresh { entries: Vec::new(), judged_at })
+    }
+
+    /// These are the other ends of the sessions that are open.
+    pub(super) fn set_sessions(&mut self, peers: &[IpAddr]) {
+        let open = peers.iter().map(|peer| (IpNet::from(*peer), Protect::AdminSessions)).collect();
+        if self.sessions.as_ref().is_some_and(|known| *known != open) {
+            self.sessions = Some(open);
+            self.changes_of_sessions += 1;
+            self.protect();
+        }
+    }
+
+    /// What of this may not stand, now that more is known.
+    pub(super) fn take_back(&mut self, fresh: Fresh) -> Vec<Change> {
+        let Fresh { mut entries, judged_at } = fresh;
+        if judged_at == self.changes_of_sessions {
+            return Vec::new();
+        }
+        let (now, mut refusals) = (Timestamp::now(), Refusals::default());
+        entries.retain(|(prefix, _)| !refusals.permits(self.permits(*prefix, now)));
+        Refused::add(&mut self.taken_back, refusals.all());
+        entries.into_iter().map(|(prefix, scope)| Change::Clear { prefix, scope }).collect()
+    }
+
+    /// What was taken back since this was last asked. It is nothing of what is being asked for meanwhile.
+    pub(super) fn taken_back(&mut self) -> Option<Refused> {
+        self.taken_back.take()
     }
 
     /// The rules with this fingerprint; the configuration may have been changed to have them.
@@ -136,6 +242,9 @@ impl Law {
     /// The entries that may stand; the others are noted.
     pub(super) fn permit_list(&mut self, entries: &mut Vec<Entry>, refusals: &mut Refusals) {
         let now = Timestamp::now();
+        self.cover.begin();
+        // What is taken back is judged with the others now.
+        self.taken_back = None;
         entries.retain(|entry| refusals.permits(self.judge(entry, now)));
         let room = self.budget.list(entries.len(), Instant::now());
         if room < entries.len() {
@@ -147,6 +256,9 @@ impl Law {
     /// The changes that may be made; taking out is always one.
     pub(super) fn permit_changes(&mut self, changes: &mut Vec<Change>, refusals: &mut Refusals) {
         let now = Timestamp::now();
+        if self.fresh.is_empty() {
+            self.fresh.judged_at = self.changes_of_sessions;
+        }
         changes.retain(|change| match change {
             Change::Set(entry) => refusals.permits(self.judge(entry, now)),
             Change::Clear { .. } => true,
@@ -173,6 +285,11 @@ impl Law {
             }
             self.scopes.insert(entry.scope.clone());
         }
+        self.permits(prefix, now)?;
+        if self.cover.take(prefix) { Ok(()) } else { Err(cover::OVER.to_owned()) }
+    }
+
+    fn permits(&self, prefix: IpNet, now: Timestamp) -> Result<(), String> {
         // Even where the configuration allows nobody.
         let loopback = [(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)];
         let loopback = loopback.map(|(address, length)| IpNet::new_assert(address, length).trunc());
@@ -186,26 +303,17 @@ impl Law {
 impl Refusals {
     fn permits(&mut self, verdict: Result<(), String>) -> bool {
         let permitted = verdict.is_ok();
-        if let Err(why) = verdict {
-            self.count += 1;
-            self.first.get_or_insert(why);
-        }
+        Refused::add(&mut self.0, verdict.err().map(|first| Refused { count: 1, first }));
         permitted
     }
 
     fn over_budget(&mut self, count: usize) {
-        self.count += count;
-        self.first.get_or_insert_with(|| super::budget::OVER.to_owned());
+        Refused::add(&mut self.0, Some(Refused { count: count as u64, first: super::budget::OVER.to_owned() }));
     }
 
-    /// As a sentence, if there was any.
-    pub(super) fn said(self) -> Option<String> {
-        let first = self.first?;
-        let others = match self.count - 1 {
-            0 => String::new(),
-            others => format!(" (and {others} more)"),
-        };
-        Some(format!("the enforcer refuses this: {first}{others}"))
+    /// All of it, if there was any.
+    pub(super) fn all(self) -> Option<Refused> {
+        self.0
     }
 }
 
@@ -230,8 +338,9 @@ mod tests {
         let mut refusals = Refusals::default();
         let mut changes = vec![set(prefix)];
         law.permit_changes(&mut changes, &mut refusals);
-        assert_eq!(changes.is_empty(), refusals.count > 0);
-        refusals.said()
+        let refused = refusals.all();
+        assert_eq!(changes.is_empty(), refused.is_some());
+        refused.map(|refused| refused.to_string())
     }
 
     #[test]
@@ -251,5 +360,18 @@ mod tests {
         std::fs::write(folder.path().join("banward.toml"), "[firewall]\nchain = \"TWO\"\n").unwrap();
         assert_eq!(law.settings(fingerprint(&other)).unwrap(), other);
         assert_eq!(law.known.len(), 2, "the earlier ones are remembered, to take them out");
+    }
+
+    #[test]
+    fn a_configuration_that_others_may_write_is_not_read_again() {
+        let (folder, mut law) = law("[allow]\nnetworks = [\"192.0.2.0/24\"]\n");
+        let path = folder.path().join("banward.toml");
+        std::fs::write(&path, "[allow]\nnetworks = []\n").unwrap();
+        std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+        assert!(law.reread().unwrap_err().contains("belongs to user 65534"));
+        assert!(refused(&mut law, "192.0.2.7/32").is_some(), "what was read before is in force");
+        std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        law.reread().unwrap();
+        assert_eq!(refused(&mut law, "192.0.2.7/32"), None);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::wire::{Rest, Wire};
-use crate::firewall::{Choice, Count};
+use crate::firewall::{Choice, Count, Refused};
 use crate::ledger::{Change, Entry, Scope};
 use crate::time::Timestamp;
 
@@ -73,12 +73,13 @@ pub(super) enum Reply {
     /// Done; but for what is refused, if anything, and for what there is no room.
     Done {
         installed: u64,
-        refused: Option<String>,
+        refused: Option<Refused>,
         shortage: Option<String>,
     },
     /// Some of what was to be set has no room: as many entries have.
     Full {
         ceiling: u64,
+        refused: Option<Refused>,
         shortage: Option<String>,
     },
     /// What an inspection found, and mended.
@@ -276,9 +277,10 @@ impl Message for Reply {
                 out.push(8);
                 seen.put(out);
             }
-            Reply::Full { ceiling, shortage } => {
+            Reply::Full { ceiling, refused, shortage } => {
                 out.push(9);
                 ceiling.put(out);
+                refused.put(out);
                 shortage.put(out);
             }
             Reply::Mended(text) => {
@@ -308,7 +310,10 @@ impl Message for Reply {
             6 => Reply::Seen { last: bool::take(rest)?, seen: rest.all()? },
             7 => Reply::Backends(rest.all()?),
             8 => Reply::Handshake(bool::take(rest)?),
-            9 => Reply::Full { ceiling: u64::take(rest)?, shortage: Wire::take(rest)? },
+            9 => {
+                let (ceiling, refused) = (u64::take(rest)?, Wire::take(rest)?);
+                Reply::Full { ceiling, refused, shortage: Wire::take(rest)? }
+            }
             10 => Reply::Mended(String::take(rest)?),
             11 => Reply::Glance(Wire::take(rest)?),
             _ => return None,

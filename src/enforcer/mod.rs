@@ -6,10 +6,12 @@
 
 mod budget;
 mod client;
+mod cover;
 mod lane;
 mod law;
 mod message;
 mod server;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 pub(crate) use client::Enforcer;
+use client::{ENFORCER, WITNESS};
 use lane::Lane;
 use law::Law;
 pub(crate) use witness::Witness;
@@ -32,6 +35,7 @@ pub(crate) use witness::Witness;
 use rustix::thread::{CapabilitySet, set_keep_capabilities};
 
 use crate::firewall::{Choice, Settings};
+use crate::memory;
 use crate::sandbox::identity::{self, Identity, Wanted};
 use crate::sandbox::{Calls, Fence, capabilities};
 
@@ -47,14 +51,14 @@ fn fingerprint(settings: &Settings) -> u64 {
 pub(crate) struct Started {
     enforcer: Enforcer,
     witness: Witness,
-    children: [Child; 2],
+    children: [(&'static str, Child); 2],
 }
 
 impl Started {
     /// Watches the processes, each from a thread.
     pub(crate) fn watch(self) -> io::Result<(Enforcer, Witness)> {
-        for child in self.children {
-            self.enforcer.watch(child)?;
+        for (name, child) in self.children {
+            self.enforcer.watch(name, child)?;
         }
         Ok((self.enforcer, self.witness))
     }
@@ -65,18 +69,22 @@ pub(crate) fn spawn(config: &Path) -> io::Result<Started> {
     let (bans, their_bans) = Lane::pair()?;
     let (questions, their_questions) = Lane::pair()?;
     let (sessions, their_sessions) = Lane::pair()?;
+    // The enforcer asks the witness itself, on a lane of which nothing stays here.
+    let (asking, answering) = Lane::ends()?;
+    bans.hand_over(&asking)?;
     let enforcing = again("--enforcer", config, their_bans, Stdio::from(their_questions))?;
-    let witnessing = again("--witness", config, their_sessions, Stdio::null())?;
+    let witnessing = again("--witness", config, their_sessions, Stdio::from(answering))?;
     let (enforcer, witness) = (Enforcer::at(bans, questions)?, Witness::at(sessions)?);
-    Ok(Started { enforcer, witness, children: [enforcing, witnessing] })
+    Ok(Started { enforcer, witness, children: [(ENFORCER, enforcing), (WITNESS, witnessing)] })
 }
 
 fn again(argument: &str, config: &Path, input: OwnedFd, output: Stdio) -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(argument).arg("--config").arg(config).stdin(Stdio::from(input)).stdout(output);
-    // Of our environment, what says how to log and where the lock of iptables-legacy is.
-    let kept = ["JOURNAL_STREAM", LOCK_VARIABLE].map(|name| (name, std::env::var_os(name)));
-    command.env_clear().envs(kept.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    // Of our environment, what says how to log, whose files may be trusted, where the lock of iptables-legacy is, and
+    // what memory is kept.
+    let kept = ["JOURNAL_STREAM", "SUDO_UID", LOCK_VARIABLE].map(|name| (name, std::env::var_os(name)));
+    command.env_clear().envs(kept.into_iter().filter_map(|(name, value)| Some((name, value?)))).envs(memory::wishes());
     // Ctrl-C on a terminal is for the brain: it has the rules taken out first, where that is wanted.
     command.process_group(0).spawn()
 }
@@ -86,6 +94,8 @@ pub(crate) fn run(config: &Path) -> Result<(), String> {
     let law = Law::read(config)?;
     let lanes = lane(&io::stdin()).and_then(|bans| Ok([bans, lane(&io::stdout())?]));
     let lanes = lanes.map_err(|why| format!("the enforcer has no lanes: {why}"))?;
+    let witness = lanes[0].take_over().map(Lane::of).and_then(Witness::at);
+    let witness = witness.map_err(|why| format!("the enforcer has no lane to the witness: {why}"))?;
     // iptables asks the kernel about sets through a raw socket (libxt_set), and iptables-legacy about everything.
     let raw = if law.may_need_iptables() { CapabilitySet::NET_RAW } else { CapabilitySet::empty() };
     give_up(CapabilitySet::NET_ADMIN | raw, None)?;
@@ -93,13 +103,14 @@ pub(crate) fn run(config: &Path) -> Result<(), String> {
         warn(Fence::enforcer(config, &lock_file()).enforce());
         warn(Calls::Programs.enforce());
     }
-    server::serve(law, lanes).map_err(|why| format!("the enforcer cannot speak to the daemon: {why}"))
+    server::serve(law, lanes, witness).map_err(|why| format!("the enforcer cannot speak to the daemon: {why}"))
 }
 
 /// The program of the witness. It is not fenced off: Landlock would close to it the very processes that it looks into.
 pub(crate) fn witness(config: &Path) -> Result<(), String> {
     let law = Law::read(config)?;
-    let mut lane = lane(&io::stdin()).map_err(|why| format!("the witness has no lane: {why}"))?;
+    let lanes = lane(&io::stdin()).and_then(|brain| Ok([brain, lane(&io::stdout())?]));
+    let lanes = lanes.map_err(|why| format!("the witness has no lanes: {why}"))?;
     let identity = match identity::wanted(&law.user, &[]) {
         Wanted::Found(identity) => Some(identity),
         Wanted::Nobody | Wanted::Missing => None,
@@ -108,7 +119,7 @@ pub(crate) fn witness(config: &Path) -> Result<(), String> {
     if law.sandbox {
         warn(Calls::NoPrograms.enforce());
     }
-    witness::serve(&mut lane).map_err(|why| format!("the witness cannot speak to the daemon: {why}"))
+    witness::serve(lanes).map_err(|why| format!("the witness cannot speak to the daemon: {why}"))
 }
 
 fn lane(end: &impl AsFd) -> io::Result<Lane> {

@@ -9,22 +9,33 @@ use super::budget;
 use super::lane::Lane;
 use super::law::{Law, Refusals};
 use super::message::{At, Noted, PART, Reply, Request, Which};
+use super::sessions::Sessions;
+use super::witness::Witness;
 use crate::firewall::handshakes::has_shaken;
-use crate::firewall::{self, Backend, Choice, FirewallError, Inspection, Settings};
+use crate::firewall::{self, Backend, Choice, FirewallError, Inspection, Refused, Settings};
 use crate::ledger::{Change, Entry, Scope};
 use crate::time::Timestamp;
 
-/// What both lanes go by.
-type Shared = Arc<Mutex<Law>>;
+/// What all threads go by.
+pub(super) type Shared = Arc<Mutex<Law>>;
+
+/// What was opened on a lane.
+pub(super) type Open = Arc<Mutex<Option<Box<dyn Backend>>>>;
 
 /// One lane and what was opened on it.
 pub(super) struct Server {
     lane: Lane,
     law: Shared,
-    backend: Option<Box<dyn Backend>>,
+    backend: Open,
+    sessions: Sessions,
     session: u32,
     entries: Vec<Entry>,
     changes: Vec<Change>,
+}
+
+/// A thread that panics ends the process.
+pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends a lane on which more is said than may ever be done.
@@ -33,21 +44,22 @@ fn within_bounds(parts: usize) -> io::Result<()> {
 }
 
 /// Serves both lanes until one is closed.
-pub(super) fn serve(law: Law, lanes: [Lane; 2]) -> io::Result<()> {
-    let law = Arc::new(Mutex::new(law));
+pub(super) fn serve(law: Law, lanes: [Lane; 2], witness: Witness) -> io::Result<()> {
+    let (law, open) = (Arc::new(Mutex::new(law)), Open::default());
+    let sessions = Sessions::watch(&law, witness, &open)?;
     let [bans, questions] = lanes;
-    let mut second = Server::new(questions, Arc::clone(&law));
+    let mut second = Server::new(questions, Arc::clone(&law), Open::default(), Sessions::unknown());
     std::thread::Builder::new().name("questions".to_owned()).spawn(move || {
         let ended = second.run();
         // The brain is gone: whatever the other lane is doing, nobody waits for it.
         std::process::exit(i32::from(ended.is_err()));
     })?;
-    Server::new(bans, law).run()
+    Server::new(bans, law, open, sessions).run()
 }
 
 impl Server {
-    pub(super) fn new(lane: Lane, law: Shared) -> Server {
-        Server { lane, law, backend: None, session: 0, entries: Vec::new(), changes: Vec::new() }
+    pub(super) fn new(lane: Lane, law: Shared, backend: Open, sessions: Sessions) -> Server {
+        Server { lane, law, backend, sessions, session: 0, entries: Vec::new(), changes: Vec::new() }
     }
 
     /// Answers until the lane is closed.
@@ -56,6 +68,10 @@ impl Server {
             let reply = self.answer(request)?;
             if let Some(reply) = reply {
                 self.lane.send(&reply)?;
+            }
+            let waits = self.law().waits();
+            if let Some(soon) = waits {
+                self.sessions.wake(soon);
             }
         }
         Ok(())
@@ -82,10 +98,9 @@ impl Server {
                 self.apply(at)
             }
             Request::Inspect { at } => self.inspect(at),
-            Request::Glance { session } => match self.of_session(session) {
-                Ok(backend) => Reply::Glance(backend.glance()),
-                Err(reply) => reply,
-            },
+            Request::Glance { session } => {
+                self.of_session(session, |backend| backend.glance()).map_or_else(|reply| reply, Reply::Glance)
+            }
             Request::Remove(which) => self.remove(which),
             Request::Held(which) => return self.held(which),
             Request::Look { which, scopes } => return self.look(which, &scopes.into_iter().collect()),
@@ -102,7 +117,7 @@ impl Server {
     }
 
     fn law(&self) -> MutexGuard<'_, Law> {
-        self.law.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.law)
     }
 
     fn settings(&self, which: Which) -> Result<Settings, String> {
@@ -124,7 +139,7 @@ impl Server {
     }
 
     fn open(&mut self, which: Which) -> Reply {
-        self.backend = None;
+        *lock(&self.backend) = None;
         self.session = self.session.wrapping_add(1);
         let settings = match self.settings_to_open(which) {
             Ok(settings) => settings,
@@ -133,28 +148,30 @@ impl Server {
         match firewall::open_ending_flows(&settings) {
             Ok((backend, why)) => {
                 let name = Choice::named(backend.name()).unwrap_or(Choice::None);
-                self.backend = Some(backend);
+                *lock(&self.backend) = Some(backend);
                 Reply::Opened { session: self.session, backend: name, why }
             }
             Err(error) => Reply::Failed(error.to_string()),
         }
     }
 
-    /// The backend of this session. A daemon that opens another one may still be ending its work with the last.
-    fn of_session(&mut self, session: u32) -> Result<&mut Box<dyn Backend>, Reply> {
-        let current = session == self.session;
-        let backend = self.backend.as_mut().filter(|_| current);
-        backend.ok_or_else(|| Reply::Failed("this backend is no longer in use".to_owned()))
+    /// Works with the backend of this session. A daemon that opens another one may still be ending its work with the last.
+    fn of_session<T>(&self, session: u32, work: impl FnOnce(&mut dyn Backend) -> T) -> Result<T, Reply> {
+        let mut backend = lock(&self.backend);
+        let current = backend.as_mut().filter(|_| session == self.session);
+        let gone = || Reply::Failed("this backend is no longer in use".to_owned());
+        current.map(|backend| work(backend.as_mut())).ok_or_else(gone)
     }
 
     fn sync(&mut self, at: At) -> Reply {
         let (mut entries, mut refusals) = (std::mem::take(&mut self.entries), Refusals::default());
-        if let Err(reply) = self.of_session(at.session) {
+        if let Err(reply) = self.of_session(at.session, |_| ()) {
             return reply;
         }
+        self.sessions.look_up();
         self.law().permit_list(&mut entries, &mut refusals);
-        match self.of_session(at.session).map(|backend| backend.sync(&entries, at.now)) {
-            Ok(Ok(())) => self.done(at.now, refusals.said()),
+        match self.of_session(at.session, |backend| backend.sync(&entries, at.now)) {
+            Ok(Ok(())) => self.done(at.now, refusals.all()),
             Ok(Err(error)) => Reply::Failed(error.to_string()),
             Err(reply) => reply,
         }
@@ -162,14 +179,19 @@ impl Server {
 
     fn apply(&mut self, at: At) -> Reply {
         let (mut changes, mut refusals) = (std::mem::take(&mut self.changes), Refusals::default());
-        if let Err(reply) = self.of_session(at.session) {
+        if let Err(reply) = self.of_session(at.session, |_| ()) {
             return reply;
         }
+        if !self.law().has_room_for(changes.len()) {
+            self.sessions.look_up();
+        }
         self.law().permit_changes(&mut changes, &mut refusals);
-        match self.of_session(at.session).map(|backend| backend.apply(&changes, at.now)) {
-            Ok(Ok(())) => self.done(at.now, refusals.said()),
+        let applied = self.of_session(at.session, |backend| backend.apply(&changes, at.now));
+        self.law().note_fresh(&changes);
+        match applied {
+            Ok(Ok(())) => self.done(at.now, refusals.all()),
             Ok(Err(FirewallError::Full { ceiling })) => {
-                Reply::Full { ceiling: ceiling as u64, shortage: self.shortage() }
+                Reply::Full { ceiling: ceiling as u64, refused: refusals.all(), shortage: self.shortage() }
             }
             Ok(Err(error)) => Reply::Failed(error.to_string()),
             Err(reply) => reply,
@@ -177,21 +199,28 @@ impl Server {
     }
 
     fn inspect(&mut self, at: At) -> Reply {
-        let found = match self.of_session(at.session) {
-            Ok(backend) => backend.inspect(at.now).and_then(|found| backend.rearm(at.now).map(|()| found)),
+        let look = |backend: &mut dyn Backend| {
+            let found = backend.inspect(at.now)?;
+            backend.rearm(at.now).map(|()| found)
+        };
+        let found = match self.of_session(at.session, look) {
+            Ok(found) => found,
             Err(reply) => return reply,
         };
         self.law().tend();
         match found {
-            Ok(Inspection::Intact) => self.done(at.now, None),
+            Ok(Inspection::Intact) => {
+                let taken_back = self.law().taken_back();
+                self.done(at.now, taken_back)
+            }
             Ok(Inspection::Mended(what)) => Reply::Mended(what),
             Ok(Inspection::Damaged(what)) => Reply::Damaged(what),
             Err(error) => Reply::Failed(error.to_string()),
         }
     }
 
-    fn done(&mut self, now: Timestamp, refused: Option<String>) -> Reply {
-        let installed = self.backend.as_mut().map(|backend| backend.installed(now));
+    fn done(&mut self, now: Timestamp, refused: Option<Refused>) -> Reply {
+        let installed = lock(&self.backend).as_mut().map(|backend| backend.installed(now));
         if let Some(installed) = installed {
             self.law().budget.holds(installed);
         }
@@ -199,7 +228,7 @@ impl Server {
     }
 
     fn shortage(&self) -> Option<String> {
-        self.backend.as_ref().and_then(|backend| backend.shortage())
+        lock(&self.backend).as_ref().and_then(|backend| backend.shortage())
     }
 
     fn remove(&mut self, which: Which) -> Reply {

@@ -13,9 +13,10 @@ use proptest::prelude::*;
 use super::lane::Lane;
 use super::law::Law;
 use super::message::{At, Message, Noted, PART, Reply, Request, Which};
-use super::server::Server;
+use super::server::{Open, Server};
+use super::sessions::Sessions;
 use super::*;
-use crate::firewall::Count;
+use crate::firewall::{Backend, Count, FirewallError, Inspection, Refused};
 use crate::ledger::limit::{LONGEST_REFILL, Limit, Unit};
 use crate::ledger::{Change, Direction, Entry, Extent, Port, Protocol, Scope, Target};
 use crate::time::{Timestamp, Until};
@@ -84,6 +85,10 @@ fn requests() -> impl Strategy<Value = Request> {
     ]
 }
 
+fn refusals() -> impl Strategy<Value = Option<Refused>> {
+    option::of(any::<(u64, String)>().prop_map(|(count, first)| Refused { count, first }))
+}
+
 fn replies() -> impl Strategy<Value = Reply> {
     let count = option::of(any::<(u64, u64)>().prop_map(|(packets, bytes)| Count { packets, bytes }));
     let left = option::of(any::<u64>().prop_map(std::time::Duration::from_secs));
@@ -101,12 +106,16 @@ fn replies() -> impl Strategy<Value = Reply> {
             backend: which.backend,
             why
         }),
-        any::<(u64, Option<String>, Option<String>)>().prop_map(|(installed, refused, shortage)| Reply::Done {
+        (any::<u64>(), refusals(), any::<Option<String>>()).prop_map(|(installed, refused, shortage)| Reply::Done {
             installed,
             refused,
             shortage
         }),
-        any::<(u64, Option<String>)>().prop_map(|(ceiling, shortage)| Reply::Full { ceiling, shortage }),
+        (any::<u64>(), refusals(), any::<Option<String>>()).prop_map(|(ceiling, refused, shortage)| Reply::Full {
+            ceiling,
+            refused,
+            shortage
+        }),
         "[a-z ]{0,40}".prop_map(Reply::Mended),
         any::<Option<bool>>().prop_map(Reply::Glance),
         any::<String>().prop_map(Reply::Damaged),
@@ -147,7 +156,8 @@ proptest! {
 
 #[test]
 fn the_longest_part_fits_into_a_message_and_a_text_is_cut() {
-    let ports: Vec<Port> = (0..64).map(|number| Port { protocol: Protocol::Tcp, number }).collect();
+    let most = u16::try_from(crate::config::MAX_PORTS).unwrap();
+    let ports: Vec<Port> = (0..most).map(|number| Port { protocol: Protocol::Tcp, number }).collect();
     let limit = Some(Limit { packets: 1, per: Unit::Second, burst: 1 });
     let (interface, direction, target) =
         (Some("abcdefghijklmno".parse().unwrap()), Some(Direction::In), Some(Target::Drop));
@@ -155,6 +165,11 @@ fn the_longest_part_fits_into_a_message_and_a_text_is_cut() {
     let entry = Entry { prefix: "2001:db8::/64".parse().unwrap(), scope, until: Until::Forever };
     let part = Request::Sync { at: At { session: 1, now: Timestamp::EPOCH }, last: true, entries: vec![entry; PART] };
     assert!(written(&part).len() <= message::LONGEST);
+    let ports = (0..=most).map(|number| Port { protocol: Protocol::Tcp, number }).collect();
+    let scope = Scope::from(Extent { ports, ..Extent::default() });
+    let changes = vec![Change::Clear { prefix: "192.0.2.1/32".parse().unwrap(), scope }];
+    let more = Request::Apply { at: At { session: 1, now: Timestamp::EPOCH }, last: true, changes };
+    assert_eq!(Request::decode(&written(&more)), None, "more ports than the configuration can name are no message");
     let Some(Reply::Failed(text)) = Reply::decode(&written(&Reply::Failed("ä".repeat(5000)))) else {
         panic!("no reply")
     };
@@ -168,7 +183,8 @@ fn enforcer(config: &str) -> (tempfile::TempDir, PathBuf, Lane) {
     std::fs::write(&path, config).unwrap();
     let law = Law::read(&path).unwrap();
     let (ours, theirs) = Lane::pair().unwrap();
-    std::thread::spawn(move || Server::new(Lane::of(theirs), Arc::new(Mutex::new(law))).run());
+    let law = Arc::new(Mutex::new(law));
+    std::thread::spawn(move || Server::new(Lane::of(theirs), law, Open::default(), Sessions::unknown()).run());
     (folder, path, ours)
 }
 
@@ -198,12 +214,104 @@ fn a_brain_that_was_taken_over_bans_nobody_who_is_protected_and_not_everybody() 
             [Request::Apply { at, last: true, changes: vec![set(prefix)] }, Request::Sync { at, last: true, entries }]
         {
             let reply = ask(&mut lane, &request);
-            let refused = matches!(&reply, Reply::Done { refused: Some(why), .. } if why.contains("refuses"));
+            let refused = matches!(&reply, Reply::Done { refused: Some(why), .. } if why.count == 1);
             assert!(refused, "{prefix}: {reply:?}");
         }
     }
     let fine = Request::Apply { at, last: true, changes: vec![set("198.51.100.7/32")] };
     assert_eq!(ask(&mut lane, &fine), Reply::Done { installed: 0, refused: None, shortage: None });
+}
+
+#[test]
+fn a_brain_that_was_taken_over_bans_no_administrator_even_where_it_is_the_first_to_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("banward.toml");
+    std::fs::write(&path, "[firewall]\nbackend = \"none\"\n[allow]\nwidest = { ipv4 = 16 }\n").unwrap();
+    let law = Arc::new(Mutex::new(Law::read(&path).unwrap()));
+    let (ours, asking) = Lane::ends().unwrap();
+    let admin: Arc<Mutex<Vec<IpAddr>>> = Arc::default();
+    let known = Arc::clone(&admin);
+    std::thread::spawn(move || witness::answer(&mut Lane::of(asking), || known.lock().unwrap().clone()));
+    let kernel = Kept::default();
+    let open: Open = Arc::new(Mutex::new(Some(Box::new(kernel.clone()))));
+    let sessions = Sessions::watch(&law, Witness::at(Lane::of(ours)).unwrap(), &open).unwrap();
+    let (mut lane, theirs) = Lane::pair().unwrap();
+    std::thread::spawn(move || Server::new(Lane::of(theirs), law, open, sessions).run());
+
+    let at = At { session: 0, now: Timestamp::EPOCH };
+    let entry =
+        |prefix: &str| Entry { prefix: prefix.parse().unwrap(), scope: Scope::default(), until: Until::Forever };
+    let refused = |reply: Reply| match reply {
+        Reply::Done { refused, .. } => refused.map(|refused| refused.to_string()).unwrap_or_default(),
+        other => panic!("{other:?}"),
+    };
+    admin.lock().unwrap().push("192.0.2.9".parse().unwrap());
+    let list = ["192.0.2.9/32", "192.0.0.0/16", "203.0.113.1/32", "203.0.0.0/15"].map(entry).to_vec();
+    let said = refused(ask(&mut lane, &Request::Sync { at, last: true, entries: list }));
+    assert!(said.contains("an administrator's session (and 2 more)"), "known before a list: {said}");
+    assert_eq!(kernel.prefixes(), ["203.0.113.1/32"]);
+
+    // Logged in since, and not known when the ban comes: it is taken back as soon as it is.
+    admin.lock().unwrap().push("198.51.100.7".parse().unwrap());
+    let changes = vec![set("198.51.100.0/24"), set("203.0.113.2/32")];
+    assert_eq!(refused(ask(&mut lane, &Request::Apply { at, last: true, changes: changes.clone() })), "");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while kernel.prefixes() != ["203.0.113.1/32", "203.0.113.2/32"] {
+        assert!(std::time::Instant::now() < deadline, "{:?}", kernel.prefixes());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let said = refused(ask(&mut lane, &Request::Inspect { at }));
+    assert!(said.contains("198.51.100.7 is protected"), "and said: {said}");
+    let said = refused(ask(&mut lane, &Request::Apply { at, last: true, changes }));
+    assert!(said.contains("198.51.100.7 is protected"), "{said}");
+}
+
+/// A kernel that remembers what it was told.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<std::collections::BTreeSet<IpNet>>>);
+
+impl Kept {
+    fn prefixes(&self) -> Vec<String> {
+        self.0.lock().unwrap().iter().map(ToString::to_string).collect()
+    }
+}
+
+impl Backend for Kept {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn sync(&mut self, entries: &[Entry], _now: Timestamp) -> Result<(), FirewallError> {
+        *self.0.lock().unwrap() = entries.iter().map(|entry| entry.prefix).collect();
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: &[Change], _now: Timestamp) -> Result<(), FirewallError> {
+        let mut kept = self.0.lock().unwrap();
+        for change in changes {
+            match change {
+                Change::Set(entry) => kept.insert(entry.prefix),
+                Change::Clear { prefix, .. } => kept.remove(prefix),
+            };
+        }
+        Ok(())
+    }
+
+    fn inspect(&mut self, _now: Timestamp) -> Result<Inspection, FirewallError> {
+        Ok(Inspection::Intact)
+    }
+
+    fn installed(&mut self, _now: Timestamp) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    fn held(&mut self, _now: Timestamp) -> Result<Vec<Entry>, FirewallError> {
+        Ok(Vec::new())
+    }
+
+    fn remove(&mut self) -> Result<(), FirewallError> {
+        Ok(())
+    }
 }
 
 #[test]

@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::firewall::{Choice, Count};
+use crate::config::MAX_PORTS;
+use crate::firewall::{Choice, Count, Refused};
 use crate::ledger::limit::{LONGEST_REFILL, Limit, Unit};
 use crate::ledger::{Change, Direction, Entry, Extent, Interface, Port, Protocol, Scope, Target};
 use crate::time::{Timestamp, Until};
 
 /// Longest text in a message, in bytes.
 pub(super) const MAX_TEXT: usize = 4000;
-
-/// Most ports of one scope.
-const MAX_PORTS: usize = 4096;
 
 /// A value that can be written and read back.
 pub(super) trait Wire: Sized {
@@ -274,6 +272,17 @@ impl Wire for Count {
 
     fn take(rest: &mut Rest<'_>) -> Option<Self> {
         Some(Count { packets: u64::take(rest)?, bytes: u64::take(rest)? })
+    }
+}
+
+impl Wire for Refused {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.count.put(out);
+        self.first.put(out);
+    }
+
+    fn take(rest: &mut Rest<'_>) -> Option<Self> {
+        Some(Refused { count: u64::take(rest)?, first: String::take(rest)? })
     }
 }
 

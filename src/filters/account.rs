@@ -1,6 +1,8 @@
 //! The account that a line names: the group `user` of a pattern. In: a side of the pattern, or the group's text. Out:
 //! whether it is always the true one, and the name as it is kept.
 
+use std::sync::Arc;
+
 use regex_syntax::ast::{self, Ast, GroupKind};
 
 use super::ambiguity::{ends_at_one_place, may_hold_start};
@@ -58,13 +60,13 @@ pub(super) fn settles(side: &str, flags: &str, behind: bool) -> bool {
 }
 
 /// A user name as it is kept: valid text, at most [`LONGEST_USER`] bytes; `None` when it is empty.
-pub(super) fn shortened(name: &[u8]) -> Option<Box<str>> {
+pub(super) fn shortened(name: &[u8]) -> Option<Arc<str>> {
     let text = String::from_utf8_lossy(name.get(..name.len().min(LONGEST_USER * 4))?);
     let mut end = text.len().min(LONGEST_USER);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text.get(..end).filter(|name| !name.is_empty()).map(Box::from)
+    text.get(..end).filter(|name| !name.is_empty()).map(Arc::from)
 }
 
 /// Whether a name as it is kept is surely all of the name, so that no other one is kept in the same way.

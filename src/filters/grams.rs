@@ -3,8 +3,13 @@
 //!
 //! Shift-and over overlapping pieces of four bytes, as in Hyperscan's FDR matcher (Wang et al., NSDI 2019): every second
 //! byte, the piece that ends there is hashed, and a table tells for each of eight groups of texts at which places of a
-//! text of the group such a piece stands. Where all the last pieces of a text have come in turn, it may end: the few
-//! texts whose last piece has that hash are compared with the block.
+//! text of the group such a piece stands. Where all the last pieces of a text have come in turn, it may end. Pieces of
+//! several texts may have made up one that is none, and log lines have many words in common: so the last bytes are looked
+//! up as a whole, up to sixteen of them, before anything is compared with the block.
+
+mod endings; // what texts end with
+
+use endings::{Endings, Tail};
 
 /// Shortest text that can be found: at every second byte there must be one whole piece of it.
 pub(crate) const SHORTEST: usize = PIECE + 1;
@@ -27,9 +32,18 @@ pub(crate) struct Grams {
     /// 0 at the places of the groups whose texts have fewer pieces than the state has bytes: any piece may stand there.
     start: u64,
     texts: Vec<Box<[u8]>>,
-    /// How texts may end that are long enough to be told by their last eight bytes, and the others.
-    long: Ends,
-    short: Ends,
+    /// Of each group.
+    endings: Box<[Endings; GROUPS]>,
+}
+
+/// One of the two ways in which a text may lie in a block of which only every second place is looked at.
+struct Way<'t> {
+    /// Index of the text.
+    number: u32,
+    /// The text up to the last place that is looked at.
+    seen: &'t [u8],
+    /// Bytes of it behind these.
+    behind: usize,
 }
 
 /// How far a search has come.
@@ -41,57 +55,33 @@ struct Cursor {
     before: u64,
 }
 
-/// How texts may end at a place that is looked at, by the hash of what they end with there.
-struct Ends {
-    /// Where in `all` those with a hash begin; one more than there are hashes.
-    starts: Box<[u32]>,
-    all: Vec<End>,
-}
-
-/// One way in which a text may end.
-#[derive(Clone, Copy)]
-struct End {
-    /// Its last eight bytes, as [`folded`], or as many as it has, and which of them those are.
-    tail: u64,
-    mask: u64,
-    /// Index of the text.
-    text: u32,
-    /// Bytes of it behind these: as only every second byte is looked at, 0 or 1.
-    behind: u32,
-}
-
 impl Grams {
     /// Each text must have at least [`SHORTEST`] bytes.
     pub(crate) fn new(texts: &[Vec<u8>]) -> Grams {
-        let mut sorted: Vec<&Vec<u8>> = texts.iter().collect();
-        sorted.sort_by_key(|text| text.len());
+        let mut sorted: Vec<Way> = (0..).zip(texts).flat_map(|(number, text)| Way::both(number, text)).collect();
+        sorted.sort_by_key(|way| way.seen.len());
+        let groups = split(&sorted);
         let none = vec![u64::MAX; 1 << HASH_BITS].into_boxed_slice();
         let table = none.try_into().expect("the table is made with its length");
-        let (long, short): (Vec<End>, Vec<End>) = ends(texts).partition(|end| end.mask == u64::MAX);
-        let (long, short) = (Ends::new(long, |tail| hash(mixed(tail))), Ends::new(short, |tail| hash(tail >> 32)));
         let owned = texts.iter().map(|text| text.as_slice().into()).collect();
-        let mut grams = Grams { table, start: u64::MAX, texts: owned, long, short };
-        for (group, texts) in split(&sorted).iter().enumerate() {
-            grams.add(group, texts);
+        let mut grams = Grams { table, start: u64::MAX, texts: owned, endings: Box::new(groups.map(Endings::new)) };
+        for (group, ways) in groups.iter().enumerate() {
+            grams.add(group, ways);
         }
         grams.table.iter_mut().for_each(|entry| *entry &= grams.start);
         grams
     }
 
-    fn add(&mut self, group: usize, texts: &[&Vec<u8>]) {
-        let Some(pieces) = texts.iter().map(|text| pieces(text.len())).min() else { return };
+    fn add(&mut self, group: usize, ways: &[Way]) {
+        let Some(pieces) = ways.iter().map(Way::pieces).min() else { return };
         let bit = 1u64 << group;
         for place in 0..MOST_PIECES - pieces {
             self.start &= !(bit << (8 * place));
         }
-        for text in texts {
-            for start in 0..2 {
-                let all: Vec<u64> =
-                    text.get(start..).unwrap_or_default().windows(PIECE).step_by(2).map(piece).collect();
-                let last = all.get(all.len().saturating_sub(pieces)..).unwrap_or_default();
-                for (place, piece) in (MOST_PIECES - pieces..).zip(last) {
-                    self.table[hash(*piece)] &= !(bit << (8 * place));
-                }
+        for way in ways {
+            let last = way.seen.windows(PIECE).rev().step_by(2);
+            for (place, bytes) in (MOST_PIECES - pieces..MOST_PIECES).rev().zip(last) {
+                self.table[hash(piece(bytes))] &= !(bit << (8 * place));
             }
         }
     }
@@ -105,8 +95,8 @@ impl Grams {
         let start = searched.len() - rest.len();
         let mut at = Cursor { word: 0, state: self.start, before: 0 };
         while let Some(states) = self.next_end(words, &mut at) {
-            for (end, _) in (1..).step_by(2).zip(states).filter(|(_, state)| is_end(*state)) {
-                if let Some(until) = self.confirm(searched, 8 * (at.word - 1) + end, from, &mut found) {
+            for (end, state) in (1..).step_by(2).zip(states).filter(|(_, state)| is_end(*state)) {
+                if let Some(until) = self.confirm(searched, 8 * (at.word - 1) + end, state, from, &mut found) {
                     words = &words[..words.len().min(until.saturating_sub(from).div_ceil(8))];
                 }
             }
@@ -119,7 +109,7 @@ impl Grams {
             before = before | u64::from(pair[0]) << 16 | u64::from(pair[1]) << 24 | FOLD;
             state = step(&self.table, state, before);
             if is_end(state) {
-                self.confirm(searched, start + 2 * index + 1, from, &mut found);
+                self.confirm(searched, start + 2 * index + 1, state, from, &mut found);
             }
             before >>= 16;
         }
@@ -147,41 +137,37 @@ impl Grams {
         None
     }
 
-    /// Reports the texts whose last piece ends at `place`; what was answered last.
+    /// Reports the texts that end at `place`, after which the state is this one, or a byte behind it; what was answered
+    /// last.
     fn confirm(
         &self,
         searched: &[u8],
         place: usize,
+        state: u64,
         from: usize,
         found: &mut impl FnMut(u32, usize) -> usize,
     ) -> Option<usize> {
-        let tail = folded(&searched[(place + 1).saturating_sub(8)..=place]);
-        let mut until = None;
-        let ends = self.long.with(hash(mixed(tail))).iter().chain(self.short.with(hash(tail >> 32)));
-        for end in ends.filter(|end| tail & end.mask == end.tail) {
-            let (text, last) = (&self.texts[end.text as usize], place + end.behind as usize);
-            let start = (last + 1).checked_sub(text.len());
-            if start.and_then(|start| searched.get(start..=last)).is_some_and(|there| there.eq_ignore_ascii_case(text))
-            {
-                until = Some(found(end.text, from + last));
+        let (tail, mut until) = (Tail::of(&searched[..=place]), None);
+        for (number, behind) in groups(state).flat_map(|group| self.endings[group].with(&tail)) {
+            let (text, last) = (&*self.texts[*number as usize], place + behind);
+            let there = (last + 1).checked_sub(text.len()).and_then(|start| searched.get(start..=last));
+            if there.is_some_and(|there| there.eq_ignore_ascii_case(text)) {
+                until = Some(found(*number, from + last));
             }
         }
         until
     }
 }
 
-impl Ends {
-    fn new(mut all: Vec<End>, hash: impl Fn(u64) -> usize) -> Ends {
-        all.sort_by_key(|end| hash(end.tail));
-        let start = |wanted| all.partition_point(|end| hash(end.tail) < wanted);
-        let starts = (0..=1 << HASH_BITS).map(|wanted| u32::try_from(start(wanted)).unwrap_or(u32::MAX)).collect();
-        Ends { starts, all }
+impl<'t> Way<'t> {
+    /// The two ways of a text.
+    fn both(number: u32, text: &'t [u8]) -> impl Iterator<Item = Way<'t>> {
+        (0..2).map(move |behind| Way { number, seen: &text[..text.len() - behind], behind })
     }
 
-    /// Those with this hash.
-    #[inline]
-    fn with(&self, hash: usize) -> &[End] {
-        &self.all[self.starts[hash] as usize..self.starts[hash + 1] as usize]
+    /// How many whole pieces are seen, as far as they count.
+    fn pieces(&self) -> usize {
+        (self.seen.len() / 2 - 1).min(MOST_PIECES)
     }
 }
 
@@ -196,21 +182,14 @@ fn is_end(state: u64) -> bool {
     state >> (8 * (MOST_PIECES - 1)) != 0xff
 }
 
-/// How many pieces a text of this length has at every second byte, wherever that begins.
-fn pieces(length: usize) -> usize {
-    (length.saturating_sub(SHORTEST) / 2 + 1).min(MOST_PIECES)
-}
-
-/// The ways in which the texts may end.
-fn ends(texts: &[Vec<u8>]) -> impl Iterator<Item = End> {
-    (0u32..).zip(texts).flat_map(|(number, text)| {
-        (0..2u32).filter_map(move |behind| {
-            let seen = text.get(..text.len().checked_sub(behind as usize)?)?;
-            let tail = seen.get(seen.len().saturating_sub(8)..).filter(|tail| tail.len() >= PIECE)?;
-            let missing = u32::try_from(8 - tail.len()).unwrap_or(0);
-            let mask = u64::MAX.checked_shl(8 * missing).unwrap_or(0);
-            Some(End { tail: folded(tail) & mask, mask, text: number, behind })
-        })
+/// The groups of which a text may end.
+#[inline]
+fn groups(state: u64) -> impl Iterator<Item = usize> {
+    let mut left = !state >> (8 * (MOST_PIECES - 1));
+    std::iter::from_fn(move || {
+        let next = left.trailing_zeros() as usize;
+        left &= left.wrapping_sub(1);
+        (next < GROUPS).then_some(next)
     })
 }
 
@@ -226,12 +205,6 @@ fn folded(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |sum, byte| sum >> 8 | u64::from(*byte) << 56) | FOLD
 }
 
-/// Eight bytes in four, for a hash.
-#[inline]
-fn mixed(tail: u64) -> u64 {
-    tail ^ (tail >> 32).wrapping_mul(0x85eb_ca6b)
-}
-
 /// The four bytes of a piece, the same way, in the low half.
 fn piece(bytes: &[u8]) -> u64 {
     folded(bytes) >> 32
@@ -244,10 +217,10 @@ fn hash(piece: u64) -> usize {
     (piece.wrapping_mul(0x9e37_79b1 << 32) >> (64 - HASH_BITS)) as usize
 }
 
-/// Texts, shortest first, in groups: each with texts of about as many pieces. The fewer those are the easier the texts
-/// are mistaken, and longer ones beside them would gain nothing from being long. Most texts are long: they fill two.
-fn split<'t, 'v>(sorted: &'v [&'t Vec<u8>]) -> [&'v [&'t Vec<u8>]; GROUPS] {
-    let behind = |most: usize| sorted.partition_point(|text| pieces(text.len()) <= most);
+/// The ways, shortest first, in groups: each with about as many pieces. The fewer those are the easier a text is mistaken,
+/// and longer ones beside it would gain nothing from being long. Most texts are long: they fill two groups.
+fn split<'v, 't>(sorted: &'v [Way<'t>]) -> [&'v [Way<'t>]; GROUPS] {
+    let behind = |most: usize| sorted.partition_point(|way| way.pieces() <= most);
     let longest = behind(MOST_PIECES - 1);
     let middle = longest + (sorted.len() - longest) / 2;
     let ends = [behind(1), behind(2), behind(3), behind(4), behind(5), longest, middle, sorted.len()];
@@ -301,5 +274,13 @@ mod tests {
         let line = b"Nov 21 01:30:00 web CRON[411]: pam_unix(cron:session): session opened for user root by (uid=0)";
         let found = (0..100).filter(|from| !found(&grams, line, *from % 16).is_empty()).count();
         assert_eq!((texts.len() > 500, found), (true, 0));
+    }
+
+    #[test]
+    fn what_several_texts_make_up_together_is_none_of_them() {
+        let texts = [b"milk gave salt away".to_vec(), b"fish gave corn away".to_vec()];
+        let grams = Grams { texts: vec![Box::default(); texts.len()], ..Grams::new(&texts) };
+        let line = b"the milk gave corn away, the fish gave salt away, the fish gave corn away";
+        assert_eq!(found(&grams, line, 0), [(1, line.len() - 1)]);
     }
 }

@@ -92,11 +92,10 @@ fn is_written_otherwise(data: &[u8]) -> bool {
 
 /// Whether some piece of the text is this address for the standard library, which knows nothing of ours.
 fn names(text: &[u8], wanted: IpAddr) -> bool {
+    let parsed = |piece: &str| piece.parse::<IpAddr>().is_ok_and(|address| address.to_canonical() == wanted);
     let is = |piece: &[u8]| {
-        std::str::from_utf8(piece)
-            .ok()
-            .and_then(|piece| piece.parse::<IpAddr>().ok())
-            .is_some_and(|a| a.to_canonical() == wanted)
+        let piece = std::str::from_utf8(piece).unwrap_or_default();
+        parsed(piece) || (piece.contains('.') && piece.contains('0') && parsed(&without_zeros(piece)))
     };
     let runs = text.split(|byte| !address::is_address_byte(*byte)).filter(|run| run.len() > 1);
     let mut pieces = runs.flat_map(|run| {
@@ -105,6 +104,15 @@ fn names(text: &[u8], wanted: IpAddr) -> bool {
         })
     });
     pieces.any(is)
+}
+
+/// Without the zeros before numbers of IPv4, which our filters take and the standard library does not.
+fn without_zeros(piece: &str) -> String {
+    let plain = |number: &'_ str| match number.trim_start_matches('0') {
+        "" if !number.is_empty() => "0".to_owned(),
+        rest => rest.to_owned(),
+    };
+    piece.split('.').map(plain).collect::<Vec<String>>().join(".")
 }
 
 /// Every part of a header is a part of the line.

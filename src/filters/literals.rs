@@ -29,7 +29,7 @@ const BLANK: u32 = 1;
 const BYTE: u32 = 2;
 
 /// Words that stand in lines of every other service.
-const COMMON: [&str; 31] = [
+const COMMON: [&str; 32] = [
     "a",
     "access",
     "address",
@@ -39,6 +39,7 @@ const COMMON: [&str; 31] = [
     "authentication",
     "by",
     "client",
+    "connect",
     "connection",
     "error",
     "failed",

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::account::is_whole;
 use super::address::Whom;
 use super::envelope::{self, Torn};
+use super::excerpt::Excerpts;
 use super::file::{Filter, Join, Pattern, Rule};
 use super::line::{Line, Message};
 use super::memory::{Accusation, Memory};
@@ -91,7 +92,9 @@ impl Matcher {
 
     /// Whole lines, as a source read them. Adds their hits in order.
     pub(crate) fn scan(&self, block: &[u8], clock: &Clock, memory: &mut Memory, hits: &mut Vec<Hit>) -> Scanned {
-        self.search(block, clock, memory, &mut |at, finding| hits.extend(hit(finding, &block[at..])));
+        let (first, mut texts) = (hits.len(), Excerpts::default());
+        self.search(block, clock, memory, &mut |at, finding| hits.extend(hit(finding, &block[at..], &mut texts)));
+        texts.share(hits.iter_mut().skip(first).map(|hit| &mut hit.line));
         let lines = memchr::memchr_iter(b'\n', block).count() + usize::from(block.last().is_some_and(|b| *b != b'\n'));
         let body = block.strip_suffix(b"\n").unwrap_or(block);
         let last = memchr::memrchr(b'\n', body).map_or(body, |newline| &body[newline + 1..]);
@@ -111,8 +114,10 @@ impl Matcher {
                 }
                 let mut findings = Vec::new();
                 self.try_parts(&Line::of_record(record, opened.text), &mut search, &mut findings);
-                let at_its_time = |finding| hit(Finding { time: record.time, ..finding }, record.message);
+                let (first, mut texts) = (hits.len(), Excerpts::default());
+                let at_its_time = |finding| hit(Finding { time: record.time, ..finding }, record.message, &mut texts);
                 hits.extend(findings.into_iter().filter_map(at_its_time));
+                texts.share(hits.iter_mut().skip(first).map(|hit| &mut hit.line));
             }
             memory.wanted = search.wanted;
         }
@@ -358,13 +363,13 @@ pub(super) fn trim_end(line: &[u8]) -> &[u8] {
     line.trim_ascii_end()
 }
 
-/// `text` begins with the line.
-fn hit(finding: Finding, text: &[u8]) -> Option<Hit> {
+/// `text` begins with the line, whose beginning is added to `texts`.
+fn hit(finding: Finding, text: &[u8], texts: &mut Excerpts) -> Option<Hit> {
     let Finding { filter, pattern, offender, time, user, port, evidence, effect, repeat } = finding;
     match offender {
         Offender::Address(address) => {
             let kept = text.get(..KEPT_OF_LINE).unwrap_or(text);
-            let line = trim_end(memchr::memchr(b'\n', kept).map_or(kept, |end| &kept[..end])).into();
+            let line = texts.add(trim_end(memchr::memchr(b'\n', kept).map_or(kept, |end| &kept[..end])));
             Some(Hit { address, time, filter, pattern, user, port, evidence, effect, repeat, line })
         }
         Offender::Name(_) => None,

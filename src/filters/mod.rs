@@ -11,6 +11,7 @@ mod address; // bytes → addresses, host names
 mod ambiguity; // whether attacker's text can stand where a pattern expects the address
 mod bytes; // sets of bytes
 mod envelope; // what containers and terminals put around a line
+mod excerpt; // the lines of hits
 mod file; // filter files → filters
 mod grams; // where in a block one of many texts stands
 mod half; // one side of a pattern, ready to match
@@ -35,6 +36,7 @@ mod texts; // which of many texts stand in a line
 mod timestamp; // stamps → times
 
 pub(crate) use address::address_at;
+pub(crate) use excerpt::Excerpt;
 pub(crate) use file::{Filter, Filters, Format, Mode, Pattern, Rule, prove};
 pub(crate) use matcher::Matcher;
 pub(crate) use memory::Memory;
@@ -75,7 +77,7 @@ pub(crate) struct Hit {
     /// Index of the pattern within its filter.
     pub(crate) pattern: u16,
     /// The account that was tried, where the pattern names it. Attacker's text, at most 64 bytes.
-    pub(crate) user: Option<Box<str>>,
+    pub(crate) user: Option<Arc<str>>,
     /// The port that a logged packet was sent to.
     pub(crate) port: Option<u16>,
     pub(crate) evidence: Evidence,
@@ -83,7 +85,7 @@ pub(crate) struct Hit {
     /// How many times this happened: 1, or N for "message repeated N times".
     pub(crate) repeat: u32,
     /// The line, at most [`KEPT_OF_LINE`] bytes of it. Attacker's text.
-    pub(crate) line: Arc<[u8]>,
+    pub(crate) line: Excerpt,
 }
 
 /// What a hit keeps of its line, in bytes: what an administrator reads of it. More would only cost.
@@ -130,7 +132,7 @@ pub(crate) enum Offender {
 /// What a pattern makes of a message.
 pub(crate) struct Told {
     pub(crate) offender: Offender,
-    pub(crate) user: Option<Box<str>>,
+    pub(crate) user: Option<Arc<str>>,
     pub(crate) port: Option<u16>,
     pub(crate) stamp: Option<timestamp::Stamp>,
 }
@@ -152,7 +154,7 @@ pub(crate) struct Finding {
     /// Log time, never later than the clock's now; now itself where the line has no stamp.
     pub(crate) time: Timestamp,
     /// Attacker's text, at most 64 bytes.
-    pub(crate) user: Option<Box<str>>,
+    pub(crate) user: Option<Arc<str>>,
     pub(crate) port: Option<u16>,
     pub(crate) evidence: Evidence,
     pub(crate) effect: Effect,

@@ -38,10 +38,8 @@ impl Flags {
 
     pub(crate) fn named(name: &[u8]) -> Option<Flags> {
         // All names are of this length; most words of a message are not.
-        if name.len() != 3 {
-            return None;
-        }
-        Flags::NAMES.iter().position(|known| known.as_bytes() == name).map(|bit| Flags(1 << bit))
+        let name: &[u8; 3] = name.try_into().ok()?;
+        Flags::NAMES.iter().position(|known| known.as_bytes().first_chunk() == Some(name)).map(|bit| Flags(1 << bit))
     }
 
     pub(crate) fn union(self, other: Flags) -> Flags {
@@ -165,17 +163,24 @@ impl<'t> Packet<'t> {
         let (mut input, mut output, mut protocol): (&[u8], &[u8], &[u8]) = (b"", b"", b"");
         let (mut source, mut flags) = (None, Flags::default());
         let (mut source_port, mut destination_port, mut icmp_type) = (None, None, None);
-        for word in words(fields).take_while(|word| !word.starts_with(b"[")) {
-            match word {
-                [b'I', b'N', b'=', value @ ..] => input = value,
-                [b'O', b'U', b'T', b'=', value @ ..] => output = value,
-                [b'S', b'R', b'C', b'=', value @ ..] if source.is_none() => source = Some(address::whole(value)?),
-                [b'P', b'R', b'O', b'T', b'O', b'=', value @ ..] if protocol.is_empty() => protocol = value,
-                [b'S', b'P', b'T', b'=', value @ ..] => source_port = source_port.or(number(value)),
-                [b'D', b'P', b'T', b'=', value @ ..] => destination_port = destination_port.or(number(value)),
-                [b'T', b'Y', b'P', b'E', b'=', value @ ..] => icmp_type = icmp_type.or(number(value)),
-                // No name of a flag has '=' in it.
-                word => flags = flags.union(Flags::named(word).unwrap_or_default()),
+        for word in Words::of(fields).take_while(|word| !word.starts_with(b"[")) {
+            // By the first four bytes, which is one look into a table; no name of a flag has so many.
+            let Some((head, value)) = word.split_first_chunk::<4>() else {
+                match word.strip_prefix(b"IN=") {
+                    Some(value) => input = value,
+                    None => flags = flags.union(Flags::named(word).unwrap_or_default()),
+                }
+                continue;
+            };
+            match head {
+                [b'I', b'N', b'=', _] => input = &word[3..],
+                b"OUT=" => output = value,
+                b"SRC=" if source.is_none() => source = Some(address::whole(value)?),
+                b"PROT" if protocol.is_empty() => protocol = value.strip_prefix(b"O=").unwrap_or_default(),
+                b"SPT=" => source_port = source_port.or(number(value)),
+                b"DPT=" => destination_port = destination_port.or(number(value)),
+                b"TYPE" => icmp_type = icmp_type.or(value.strip_prefix(b"=").and_then(number)),
+                _ => {}
             }
         }
         let source = source.filter(|_| !input.is_empty())?;
@@ -183,10 +188,55 @@ impl<'t> Packet<'t> {
     }
 }
 
-/// The pieces of a text between blanks.
-fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let ends = memchr::memchr_iter(b' ', text).chain([text.len()]);
-    ends.scan(0, |start, end| Some(&text[std::mem::replace(start, end + 1)..end]))
+/// The pieces of a text between blanks, which are looked for in eight bytes at a time: they come too often to search for
+/// each.
+struct Words<'t> {
+    text: &'t [u8],
+    /// Where the next piece begins; behind the end of the text when there is none.
+    start: usize,
+    /// Where the eight bytes begin that were looked at last.
+    chunk: usize,
+    /// The highest bit of each of them that is a blank and ends a piece to come.
+    blanks: u64,
+}
+
+impl<'t> Words<'t> {
+    fn of(text: &'t [u8]) -> Words<'t> {
+        Words { text, start: 0, chunk: 0, blanks: blanks(text) }
+    }
+}
+
+impl<'t> Iterator for Words<'t> {
+    type Item = &'t [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'t [u8]> {
+        while self.blanks == 0 {
+            self.chunk += 8;
+            let Some(rest) = self.text.get(self.chunk..) else {
+                let last = self.text.get(self.start..)?;
+                self.start = self.text.len() + 1;
+                return Some(last);
+            };
+            self.blanks = blanks(rest);
+        }
+        let end = self.chunk + self.blanks.trailing_zeros() as usize / 8;
+        self.blanks &= self.blanks - 1;
+        self.text.get(std::mem::replace(&mut self.start, end + 1)..end)
+    }
+}
+
+/// The highest bit of each of the first eight bytes that is a blank.
+#[inline]
+fn blanks(text: &[u8]) -> u64 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let eight = text.first_chunk().copied().unwrap_or_else(|| {
+        let mut eight = [0; 8];
+        eight[..text.len()].copy_from_slice(text);
+        eight
+    });
+    let other = u64::from_le_bytes(eight) ^ 0x2020_2020_2020_2020;
+    !((other & LOW).wrapping_add(LOW) | other | LOW)
 }
 
 fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
@@ -318,6 +368,15 @@ mod tests {
         assert!(!accuses(&ack, "PROTO=TCP SPT=443 DPT=50000 RES=0x00 ACK SYN URGP=0"));
         let redirects = PacketRule { types: vec![5], ..PacketRule::default() };
         assert!(accuses(&redirects, "PROTO=ICMP TYPE=5 CODE=1"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn words_are_what_stands_between_blanks(text in "[ a\u{80}!\u{a0}]{0,40}") {
+            let text = text.as_bytes();
+            let expected: Vec<_> = text.split(|byte| *byte == b' ').collect();
+            proptest::prop_assert_eq!(Words::of(text).collect::<Vec<_>>(), expected);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use memchr::memmem;
 use regex::bytes::Regex;
@@ -334,7 +335,7 @@ impl Separator {
 
 impl<'t> Match<'t> {
     /// The account that the group `user` holds, as it is kept.
-    pub(crate) fn user(&self) -> Option<Box<str>> {
+    pub(crate) fn user(&self) -> Option<Arc<str>> {
         self.group(Group::User).and_then(shortened)
     }
 

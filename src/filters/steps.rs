@@ -339,14 +339,44 @@ impl Builder {
                 self.nodes[first].most = None;
                 self.nodes[first].firsts = Bytes::ALL;
                 self.nodes[first].first = None;
-                let inside = self.add(sub, first)?;
+                let (entry, inside) = match run_and_rest(sub).filter(|_| *greedy) {
+                    Some((run, rest)) => {
+                        let run = self.push(run, first)?;
+                        (run, self.add(&rest, run)?)
+                    }
+                    None => (first, self.add(sub, first)?),
+                };
                 let ways = optional(inside, next);
                 (_, _, self.nodes[first].firsts) = self.of_ways(&ways)?;
                 self.nodes[first].step = Step::Fork(ways);
+                first = entry;
             }
             _ => return None,
         }
         (0..*min).try_fold(first, |next, _| self.add(sub, next))
+    }
+}
+
+/// Of a choice that is made again and again between one byte of a set and something else that begins with no such byte:
+/// the bytes of the set as one run, and what is between such runs. So a name of many bytes is one step.
+fn run_and_rest(hir: &Hir) -> Option<(Step, Hir)> {
+    let HirKind::Alternation(branches) = hir.kind() else { return None };
+    let (one, rest) = branches.split_first()?;
+    let (set, rest) = (set(one)?, Hir::alternation(rest.to_vec()));
+    let begins_otherwise = first_set(&rest).is_some_and(|first| !first.meets(&set));
+    let run = Run { set, least: 0, most: usize::MAX, greedy: true };
+    (begins_otherwise && rest.properties().explicit_captures_len() == 0).then_some((Step::Run(run), rest))
+}
+
+/// The bytes that a piece begins with, where that is plain to see.
+fn first_set(hir: &Hir) -> Option<Bytes> {
+    match hir.kind() {
+        HirKind::Literal(literal) => literal.0.first().map(|byte| Bytes::one(*byte)),
+        HirKind::Concat(parts) => first_set(parts.first()?),
+        HirKind::Alternation(branches) => {
+            branches.iter().map(first_set).reduce(|one, other| Some(one?.with(&other?)))?
+        }
+        _ => set(hir),
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::{HashSet, VecDeque};
 
 use ipnet::IpNet;
 
-use super::task::{Done, key_of};
+use super::task::{Done, key_of, prefix_of};
+use super::undone::Undone;
 use crate::ledger::{Change, Scope};
 
 /// More changes at once are a list, and done in parts of so many: about a millisecond of the kernel's time.
@@ -21,6 +22,8 @@ pub(super) struct Bulk {
 struct Load {
     changes: std::vec::IntoIter<Change>,
     done: Option<Done>,
+    /// Of all parts so far.
+    undone: Undone,
 }
 
 impl Bulk {
@@ -29,11 +32,10 @@ impl Bulk {
     }
 
     pub(super) fn push(&mut self, changes: Vec<Change>, done: Option<Done>) {
-        // New entries come before old ones go, so that no packet passes in between.
-        let (set, gone): (Vec<Change>, Vec<Change>) =
-            changes.into_iter().partition(|change| matches!(change, Change::Set(_)));
-        let changes = if gone.is_empty() { set } else { set.into_iter().chain(gone).collect() };
-        self.loads.push_back(Load { changes: changes.into_iter(), done });
+        // New entries come before old ones go, so that no packet passes in between. Those of one kind come together.
+        let mut changes = changes;
+        changes.sort_by_cached_key(|change| (matches!(change, Change::Clear { .. }), kind_of(change)));
+        self.loads.push_back(Load { changes: changes.into_iter(), done, undone: Undone::default() });
     }
 
     /// This was changed after all that is still to be done was asked for.
@@ -43,19 +45,25 @@ impl Bulk {
         }
     }
 
-    /// The next part; and who waits for it, if it is the last of its list.
-    pub(super) fn next(&mut self) -> Option<(Vec<Change>, Option<Done>)> {
+    /// The next part. What became of it is to be [noted](Bulk::note).
+    pub(super) fn next(&mut self) -> Option<Vec<Change>> {
         let load = self.loads.front_mut()?;
         let overtaken = &self.overtaken;
-        let part = load.changes.by_ref().filter(|change| !overtaken.contains(&key_of(change))).take(PART).collect();
+        Some(load.changes.by_ref().filter(|change| !overtaken.contains(&key_of(change))).take(PART).collect())
+    }
+
+    /// What of the last part was not done. After the last part of a list: who waits for it, and what was not done of all.
+    pub(super) fn note(&mut self, undone: Undone) -> Option<(Option<Done>, Undone)> {
+        let load = self.loads.front_mut()?;
+        load.undone.add(undone);
         if load.changes.len() > 0 {
-            return Some((part, None));
+            return None;
         }
-        let done = self.loads.pop_front().and_then(|load| load.done);
+        let load = self.loads.pop_front()?;
         if self.loads.is_empty() {
             self.overtaken = HashSet::new();
         }
-        Some((part, done))
+        Some((load.done, load.undone))
     }
 
     /// Forgets everything, for a list that contains it; who waits.
@@ -65,11 +73,18 @@ impl Bulk {
     }
 }
 
+/// What decides which set of a backend it concerns: a part of one kind is one transaction.
+fn kind_of(change: &Change) -> (bool, u8) {
+    let prefix = prefix_of(change);
+    (prefix.addr().is_ipv6(), prefix.prefix_len())
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
+    use crate::firewall::Refused;
     use crate::ledger::Entry;
     use crate::time::Until;
 
@@ -85,15 +100,20 @@ mod tests {
         let (done, mut answer) = tokio::sync::oneshot::channel();
         let count = u32::try_from(PART).unwrap() * 2;
         bulk.push((0..count).map(|number| change(number, number != 7)).collect(), Some(done));
-        let (first, nobody) = bulk.next().unwrap();
-        assert!(nobody.is_none() && first.contains(&change(1, true)), "what came before the list is older than it");
+        let first = bulk.next().unwrap();
+        assert!(first.contains(&change(1, true)), "what came before the list is older than it");
+        let refused = |count, first: &str| Some(Refused { count, first: first.to_owned() });
+        assert!(bulk.note(Undone { refused: refused(2, "one"), full: Some("no room".to_owned()) }).is_none());
         bulk.overtake(&change(count - 1, false));
-        let (second, waiting) = bulk.next().unwrap();
+        let second = bulk.next().unwrap();
         assert_eq!(second.len(), PART - 1);
         assert_eq!(second.last(), Some(&change(7, false)), "what goes comes last");
         assert!(!second.contains(&change(count - 1, true)));
         assert!(answer.try_recv().is_err());
-        waiting.unwrap().send(Ok(())).unwrap();
+        let (waiting, undone) = bulk.note(Undone { refused: refused(1, "two"), full: None }).unwrap();
+        waiting.unwrap().send(undone.answer()).unwrap();
+        let said = answer.try_recv().unwrap().unwrap_err();
+        assert_eq!(said, "the enforcer refuses this: one (and 2 more); no room", "of all parts");
         assert!(bulk.is_empty() && bulk.next().is_none());
     }
 }

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 
 use super::handshakes::{AF_INET, AF_INET6, CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_TUPLE_IP, CTA_TUPLE_ORIG, GET};
 use super::netlink::{Messages, NLA_F_NESTED, NetlinkError, Socket, attribute};
+use super::translation::tracks_anything;
 use super::{Backend, FirewallError, Inspection};
 use crate::ledger::{Change, Entry, Port, Protocol, Scope};
 use crate::time::Timestamp;
@@ -29,9 +30,6 @@ const CTA_PROTO_DST_PORT: u16 = 3;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-
-/// How many entries this network namespace tracks; the file is not there where none are.
-const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 /// Bans that wait; those beyond end no flow.
 const WAITING: usize = 256;
@@ -148,11 +146,6 @@ fn run(bans: &Receiver<(IpNet, Scope)>) {
         }
         thread::sleep(REST.max(start.elapsed() * SHARE));
     }
-}
-
-/// Asking the kernel would load its connection tracking.
-fn tracks_anything() -> bool {
-    std::fs::read_to_string(COUNT).is_ok_and(|count| count.trim() != "0")
 }
 
 /// The bans whose flows end, found by address.

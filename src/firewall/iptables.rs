@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::generations::Generations;
 use super::ipset::{Element, Family, Ipset, LONGEST, Step};
 use super::mirror::Mirror;
-use super::netlink::Socket;
 use super::rules::{Plan, View, holds_rules};
-use super::{Backend, Count, FirewallError, Inspection, Seen, Settings, command, nft};
+use super::{Backend, Count, FirewallError, Inspection, Seen, Settings, command};
 use crate::ledger::{Change, Entry, Scope};
 use crate::time::{Timestamp, Until};
 
@@ -49,10 +49,7 @@ pub(super) struct Iptables {
     plan: Plan,
     tools: Tools,
     ipset: Ipset,
-    /// For the generation of the rule set, where the rules are those of `nf_tables`.
-    generations: Option<Socket>,
-    /// The generation at which the rules were last seen intact.
-    generation: Option<u32>,
+    generations: Generations,
     /// Families whose packets this machine handles.
     families: Vec<Family>,
     /// Per family, our chains as they were right after they were made.
@@ -76,16 +73,12 @@ impl Iptables {
             plan: Plan::new(settings),
             tools,
             ipset: Ipset::open()?,
-            generations: None,
-            generation: None,
+            generations: Generations::open(native)?,
             families: families(),
             good: Default::default(),
             scopes: BTreeMap::new(),
             armed: Timestamp::EPOCH,
         };
-        if native {
-            backend.generations = Some(Socket::open().map_err(FirewallError::of("a netlink socket"))?);
-        }
         backend.probe()?;
         Ok((backend, why))
     }
@@ -112,21 +105,13 @@ impl Iptables {
         Ok(self.plan.view(&command::run(self.tools.save[family.index()], &["-t", "filter"], "")?))
     }
 
-    /// The generation of `nf_tables`; `None` with iptables-legacy, which has no such thing.
-    fn generation(&mut self) -> Result<Option<u32>, FirewallError> {
-        self.generations.as_mut().map(nft::generation).transpose()
-    }
-
-    /// Makes our rules right for the scopes that there are, and remembers how they look. Others, such as Docker when it
-    /// starts, may be putting theirs before ours at this moment.
+    /// Makes our rules right for the scopes that there are, and remembers how they look.
     fn make_rules(&mut self) -> Result<(), FirewallError> {
         let scopes: Vec<Scope> = self.scopes.keys().cloned().collect();
-        let mut more = 1..TRIES;
-        loop {
-            match self.try_rules(&scopes) {
-                Err(FirewallError::Unexpected { .. }) if more.next().is_some() => (),
-                result => return result,
-            }
+        let _news = self.plan.translation.begins(scopes.iter());
+        match insist(|| self.try_rules(&scopes)) {
+            Err(_) if self.plan.translation.fall_back() => insist(|| self.try_rules(&scopes)),
+            made => made,
         }
     }
 
@@ -135,7 +120,8 @@ impl Iptables {
             let script = self.plan.script(&self.view(family)?, family, scopes);
             self.restore(family, &script)?;
         }
-        self.generation = self.generation()?;
+        let generation = self.generations.read()?;
+        self.generations.set_intact(generation);
         for family in self.families.clone() {
             let view = self.view(family)?;
             if view.ours.len() != self.plan.size(family, scopes) {
@@ -202,8 +188,8 @@ impl Iptables {
 
     /// What is wrong with our rules, if anything; the tools run only when `nf_tables` changed, or with iptables-legacy.
     fn damage(&mut self) -> Result<Option<String>, FirewallError> {
-        let generation = self.generation()?;
-        if generation.is_some() && generation == self.generation {
+        let generation = self.generations.read()?;
+        if self.generations.is_intact(generation) {
             return Ok(None);
         }
         let scopes: Vec<Scope> = self.scopes.keys().cloned().collect();
@@ -212,7 +198,7 @@ impl Iptables {
                 return Ok(Some(found));
             }
         }
-        self.generation = generation;
+        self.generations.set_intact(generation);
         Ok(None)
     }
 
@@ -246,26 +232,23 @@ impl Backend for Iptables {
     }
 
     fn sync(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), FirewallError> {
-        let mut lists: BTreeMap<&Scope, [Vec<(IpNet, u32)>; 2]> = BTreeMap::new();
+        let mut lists: BTreeMap<&Scope, [Vec<(IpNet, Until)>; 2]> = BTreeMap::new();
         let everything = Scope::default();
         lists.entry(&everything).or_default();
-        let mut scopes: BTreeMap<Scope, Pair> = BTreeMap::new();
         for entry in entries.iter().filter(|entry| !entry.until.is_over(now)) {
             let family = Family::of(&entry.prefix).index();
-            lists.entry(&entry.scope).or_default()[family].push((entry.prefix, timeout(entry.until, now)));
+            lists.entry(&entry.scope).or_default()[family].push((entry.prefix.trunc(), entry.until));
         }
-        for scope in lists.keys() {
-            scopes.insert((*scope).clone(), Pair::new(&self.plan, scope));
-        }
-        for entry in entries.iter().filter(|entry| !entry.until.is_over(now)) {
-            if let Some(pair) = scopes.get_mut(&entry.scope) {
-                pair.mirrors[Family::of(&entry.prefix).index()].set(entry.prefix, entry.until);
+        let mut scopes: BTreeMap<Scope, Pair> = BTreeMap::new();
+        for (scope, lists) in lists {
+            let mut pair = Pair::new(&self.plan, scope);
+            for (family, mut list) in Family::BOTH.into_iter().zip(lists) {
+                Mirror::put_in_order(&mut list);
+                let elements = list.iter().map(|(prefix, until)| (*prefix, timeout(*until, now)));
+                self.replace(scope, family, &elements.collect::<Vec<_>>())?;
+                pair.mirrors[family.index()] = Mirror::of(list);
             }
-        }
-        for (scope, elements) in &lists {
-            for family in Family::BOTH {
-                self.replace(scope, family, &elements[family.index()])?;
-            }
+            scopes.insert(scope.clone(), pair);
         }
         self.scopes = scopes;
         self.armed = now;
@@ -313,17 +296,23 @@ impl Backend for Iptables {
     }
 
     fn glance(&mut self) -> Option<bool> {
-        // An error is for the next look to tell.
-        self.generation().ok().flatten().map(|generation| Some(generation) != self.generation)
+        self.generations.glance()
     }
 
     /// Rules are mended at once: others flush them and leave the sets, which may be large, alone.
     fn inspect(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {
+        if self.plan.translation.begins(self.scopes.keys()) {
+            self.make_rules()?;
+        }
         let damage = self.damage()?;
         match (self.inspect_sets(now)?, damage) {
             (Inspection::Intact, Some(found)) => self.make_rules().map(|()| Inspection::Mended(found)),
             (sets, _) => Ok(sets),
         }
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.plan.translation.shortage()
     }
 
     fn installed(&mut self, now: Timestamp) -> usize {
@@ -376,6 +365,18 @@ impl Backend for Iptables {
         }
         self.scopes.clear();
         Ok(())
+    }
+}
+
+/// Makes rules, again where somebody changed rules meanwhile: others, such as Docker when it starts, may be putting theirs
+/// before ours at this moment.
+pub(super) fn insist(mut make: impl FnMut() -> Result<(), FirewallError>) -> Result<(), FirewallError> {
+    let mut more = 1..TRIES;
+    loop {
+        match make() {
+            Err(FirewallError::Unexpected { .. }) if more.next().is_some() => (),
+            result => return result,
+        }
     }
 }
 

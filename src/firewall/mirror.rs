@@ -29,6 +29,29 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
+    /// Sorts entries by prefix; of several with the same one the last stays.
+    pub(super) fn put_in_order(entries: &mut Vec<(IpNet, Until)>) {
+        entries.reverse();
+        entries.sort_by_key(|(prefix, _)| *prefix);
+        entries.dedup_by_key(|(prefix, _)| *prefix);
+    }
+
+    /// One that holds [ordered](Mirror::put_in_order) entries. Its trees are full, and so as small as they can be.
+    pub(super) fn of(entries: Vec<(IpNet, Until)>) -> Mirror {
+        let (mut ipv4, mut ipv6, mut mirror) = (Vec::new(), Vec::new(), Mirror::default());
+        mirror.alive = entries.len();
+        for (prefix, until) in entries {
+            let end = second(until);
+            *mirror.ends.entry(end).or_default() += 1;
+            match prefix {
+                IpNet::V4(net) => ipv4.push((net, end)),
+                IpNet::V6(net) => ipv6.push((net, end)),
+            }
+        }
+        (mirror.ipv4, mirror.ipv6) = (ipv4.into_iter().collect(), ipv6.into_iter().collect());
+        mirror
+    }
+
     /// Whether the prefix is there and not over.
     pub(super) fn holds(&self, prefix: &IpNet, now: Timestamp) -> bool {
         let end = match prefix.trunc() {
@@ -130,6 +153,24 @@ mod tests {
         mirror.clear(&net("192.0.2.1/32"));
         mirror.clear(&net("192.0.2.1/32"));
         assert_eq!(mirror.least(START + Duration::from_secs(7)), 1);
+    }
+
+    #[test]
+    fn one_that_is_made_of_a_list_is_like_one_that_followed_it() {
+        let until = |seconds| Until::At(START + Duration::from_secs(seconds));
+        let list = [("2001:db8::/64", 9), ("192.0.2.1/32", 10), ("192.0.2.0/24", 7), ("192.0.2.1/32", 60)];
+        let mut list: Vec<(IpNet, Until)> = list.map(|(prefix, seconds)| (net(prefix), until(seconds))).into();
+        let mut following = Mirror::default();
+        for (prefix, until) in &list {
+            following.set(*prefix, *until);
+        }
+        Mirror::put_in_order(&mut list);
+        let mut made = Mirror::of(list);
+        assert_eq!((&made.ipv4, &made.ipv6, &made.ends), (&following.ipv4, &following.ipv6, &following.ends));
+        for after in [0, 6, 8, 59] {
+            let now = START + Duration::from_secs(after);
+            assert_eq!(made.least(now), following.least(now));
+        }
     }
 
     #[test]

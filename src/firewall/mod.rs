@@ -6,6 +6,7 @@ mod bulk; // lists that are loaded while attacks are banned
 pub(crate) mod command; // runs iptables-restore and nft: no shell, no waiting without end
 mod error; // what can go wrong, with the remedy
 mod flows; // ends what a banned source has open
+mod generations; // whether anybody changed rules, for iptables
 pub(crate) mod handshakes; // who has completed one, by the kernel's connection tracking
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod hostile; // laws for fuzzers
@@ -23,6 +24,8 @@ mod scope; // names of sets
 pub(crate) mod task; // the thread that owns the backend
 #[cfg(test)]
 mod tests;
+mod translation; // packets whose port is another one by the time that they meet our rules
+mod undone; // what was asked for and is not in force
 
 #[cfg(feature = "bench")]
 pub(crate) use ipset::messages_of;
@@ -36,10 +39,12 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::ledger::Target;
 use crate::ledger::{Change, Direction, Entry, Scope};
+use crate::text::meaning_of;
 use crate::time::Timestamp;
 
 pub(crate) use error::FirewallError;
 pub(crate) use task::{Report, Task};
+pub(crate) use undone::Refused;
 
 /// The `[firewall]` section of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,7 +185,7 @@ impl Choice {
 
     /// The choice of the backend that calls itself so.
     pub(crate) fn named(name: &str) -> Option<Choice> {
-        Choice::WORDS.iter().find(|(word, _)| *word == name).map(|(_, choice)| *choice)
+        meaning_of(&Choice::WORDS, name)
     }
 
     /// Whether both make the same chains of iptables. Each takes out what the other has left when it makes its own.
@@ -234,8 +239,8 @@ pub(crate) trait Backend: Send {
         Ok(())
     }
 
-    /// What of the last `sync` or `apply` was not done because it may not be, as a sentence; the rest was.
-    fn refused(&mut self) -> Option<String> {
+    /// What was not done since this was last asked, or since the last `sync`, because it may not be; the rest was.
+    fn refused(&mut self) -> Option<Refused> {
         None
     }
 

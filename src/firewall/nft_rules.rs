@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::translation::Translation;
 use super::{Settings, Target, Usual, scope};
 use crate::ledger::{Protocol, Scope};
 
@@ -26,6 +27,7 @@ pub(super) struct Layout {
     forward: bool,
     usual: Usual,
     pub(super) sets: Sets,
+    pub(super) translation: Translation,
 }
 
 /// Whether the elements of sets count what they match; the kernel can since 5.7.
@@ -116,6 +118,7 @@ impl Layout {
             forward: hook(&["FORWARD", "DOCKER-USER"]),
             usual: Usual::of(settings),
             sets: Sets::Counting,
+            translation: Translation::default(),
         }
     }
 
@@ -183,6 +186,15 @@ impl Layout {
         script
     }
 
+    /// The conditions that cover a scope.
+    fn conditions(&self, scope: &Scope, side: Side) -> Vec<String> {
+        let mut conditions = conditions(scope, side);
+        if self.translation == Translation::Followed {
+            conditions.extend(translated(scope, side));
+        }
+        conditions
+    }
+
     /// As a target, an address of this machine is never matched: should a ban cover one, it must not cut off
     /// everybody who talks to us.
     fn rules_of(&self, script: &mut String, table: &str, key: &Key) {
@@ -192,14 +204,14 @@ impl Layout {
             Target::Reject => "jump refuse",
             Target::Prohibit => "reject with icmpx type admin-prohibited",
         };
-        for condition in conditions(&key.scope, "iifname", "dport") {
+        for condition in self.conditions(&key.scope, Side::From) {
             let source = key.matches("saddr", &name);
             let _ = writeln!(script, "add rule {table} sources {condition}{source} {verdict}");
         }
         if !self.usual.stops_answers(&key.scope) {
             return;
         }
-        for condition in conditions(&key.scope, "oifname", "sport") {
+        for condition in self.conditions(&key.scope, Side::To) {
             let target = key.matches("daddr", &name);
             let _ =
                 writeln!(script, "add rule {table} destinations {condition}{target} fib daddr type != local {verdict}");
@@ -223,23 +235,55 @@ fn answers(target: Target) -> &'static [&'static str] {
     }
 }
 
-/// The conditions that cover a scope: one for all ports, or one per protocol.
-fn conditions(scope: &Scope, way: &str, ports: &str) -> Vec<String> {
-    let interface = scope.interface.as_ref().map_or_else(String::new, |interface| {
-        let (name, is_beginning) = interface.parts();
-        format!("{way} \"{name}{}\" ", if is_beginning { "*" } else { "" })
-    });
+/// Which side of a packet a rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    From,
+    To,
+}
+
+impl Side {
+    fn interface(self, scope: &Scope) -> String {
+        let way = if self == Side::From { "iifname" } else { "oifname" };
+        scope.interface.as_ref().map_or_else(String::new, |interface| {
+            let (name, is_beginning) = interface.parts();
+            format!("{way} \"{name}{}\" ", if is_beginning { "*" } else { "" })
+        })
+    }
+
+    fn port(self) -> &'static str {
+        if self == Side::From { "dport" } else { "sport" }
+    }
+
+    /// Banned sources begin connections; packets to them answer.
+    fn in_tracking(self) -> &'static str {
+        if self == Side::From { "original" } else { "reply" }
+    }
+}
+
+/// By the ports that packets have: one condition for all ports, or one per protocol.
+fn conditions(scope: &Scope, side: Side) -> Vec<String> {
+    let (interface, port) = (side.interface(scope), side.port());
     if scope.ports.is_empty() {
         return vec![interface];
     }
-    let mut conditions = Vec::new();
-    for (protocol, name) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
+    numbers(scope).map(|(name, numbers)| format!("{interface}{name} {port} {numbers} ")).collect()
+}
+
+/// By the port that the first packet of a connection was sent to, where it has another one now. What goes by the port that
+/// it has is left out: a limit is not to count it twice.
+fn translated(scope: &Scope, side: Side) -> Vec<String> {
+    let (interface, port, direction) = (side.interface(scope), side.port(), side.in_tracking());
+    let sent = format!("ct status dnat ct direction {direction} ct original proto-dst");
+    numbers(scope).map(|(name, numbers)| format!("{interface}{name} {port} != {numbers} {sent} {numbers} ")).collect()
+}
+
+/// The ports of a scope as an anonymous set, by the name of their protocol.
+fn numbers(scope: &Scope) -> impl Iterator<Item = (&'static str, String)> {
+    [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")].into_iter().filter_map(|(protocol, name)| {
         let numbers: Vec<String> = scope::ports_of(scope, protocol).iter().map(ToString::to_string).collect();
-        if !numbers.is_empty() {
-            conditions.push(format!("{interface}{name} {ports} {{ {} }} ", numbers.join(", ")));
-        }
-    }
-    conditions
+        (!numbers.is_empty()).then(|| (name, format!("{{ {} }}", numbers.join(", "))))
+    })
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! by `nft` and nearly never changes; elements travel over netlink.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::iter::zip;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::mirror::Mirror;
 use super::netlink::Socket;
@@ -31,6 +32,9 @@ const COUNTING_SHARE: u32 = 20;
 /// A list is read again when somebody changed something meanwhile, so many times.
 const TRIES: usize = 10;
 
+/// What a set is to hold: an address, and for how many milliseconds, `None` for ever.
+type Wanted = (IpAddr, Option<u64>);
+
 /// What an address is to be.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
@@ -53,6 +57,12 @@ struct Set {
     name: String,
     mirror: Mirror,
 }
+
+/// Of the kinds that are banned as nothing else is configured.
+const USUAL: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 32)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 64)),
+];
 
 #[derive(Debug)]
 pub(super) struct Nftables {
@@ -99,7 +109,14 @@ impl Nftables {
         if self.layout.sets == Sets::Plain && keys.iter().any(|key| key.scope.limit.is_some()) {
             return Err(FirewallError::NoLimits);
         }
-        command::run("nft", &["-f", "-"], &self.layout.script(keys, stale))?;
+        let _news = self.layout.translation.begins(keys.iter().map(|key| &key.scope));
+        let make = |layout: &Layout| command::run("nft", &["-f", "-"], &layout.script(keys, stale));
+        if let Err(error) = make(&self.layout) {
+            if !self.layout.translation.fall_back() {
+                return Err(error);
+            }
+            make(&self.layout)?;
+        }
         let generation = nft::generation(&mut self.socket)?;
         self.fingerprint = nft::fingerprint(&mut self.socket, &self.layout.table)?;
         self.generation = self.fingerprint.is_some().then_some(generation);
@@ -129,9 +146,9 @@ impl Nftables {
         Ok(())
     }
 
-    /// Brings one set from what it holds to what it should hold. What stays is not touched.
-    fn reconcile(&mut self, key: &Key, mut wanted: HashMap<IpAddr, Option<u64>>) -> Result<(), FirewallError> {
-        let mut changes = Vec::new();
+    /// Brings one set from what it holds to what it should hold, in the order of addresses. What stays is not touched.
+    fn reconcile(&mut self, key: &Key, wanted: &[Wanted]) -> Result<(), FirewallError> {
+        let (mut changes, mut there) = (Vec::new(), vec![false; wanted.len()]);
         let name = &self.layout.name_of(key);
         for Element { address, left: held, count } in nft::elements(&mut self.socket, &self.layout.table, name)? {
             let count = count.filter(|_| key.keeps_count());
@@ -139,16 +156,21 @@ impl Nftables {
                 (Some(held), Some(wanted)) => held.abs_diff(wanted) <= SAME_TIME,
                 (held, wanted) => held == wanted,
             };
-            match wanted.remove(&address) {
-                Some(left) if same(left) => (),
-                Some(left) => changes.push((address, Fate::Banned(left, count))),
-                None => changes.push((address, Fate::Free)),
+            let Ok(at) = wanted.binary_search_by_key(&address, |(address, _)| *address) else {
+                changes.push((address, Fate::Free));
+                continue;
+            };
+            there[at] = true;
+            if !same(wanted[at].1) {
+                changes.push((address, Fate::Banned(wanted[at].1, count)));
             }
         }
-        // All that is left is absent: it can be added without being deleted before.
-        let missing: Vec<Element> = wanted.into_iter().map(|(address, left)| Element::new(address, left)).collect();
-        for chunk in missing.chunks(ELEMENTS_PER_TRANSACTION) {
-            self.transaction(&[Step::Add { set: name, elements: chunk }])?;
+        // All that is absent can be added without being deleted before.
+        let missing = zip(wanted, &there).filter(|(_, there)| !**there);
+        let mut missing = missing.map(|((address, left), _)| Element::new(*address, *left)).peekable();
+        while missing.peek().is_some() {
+            let chunk: Vec<Element> = missing.by_ref().take(ELEMENTS_PER_TRANSACTION).collect();
+            self.transaction(&[Step::Add { set: name, elements: &chunk }])?;
         }
         self.put(name, &changes)
     }
@@ -196,13 +218,21 @@ impl Backend for Nftables {
     }
 
     fn sync(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), FirewallError> {
-        let mut wanted: BTreeMap<Key, HashMap<IpAddr, Option<u64>>> = BTreeMap::new();
-        let mut sets: BTreeMap<Key, Set> = BTreeMap::new();
+        let mut listed: BTreeMap<Key, Vec<(IpNet, Until)>> = BTreeMap::new();
         for entry in entries.iter().filter(|entry| !entry.until.is_over(now)) {
-            let key = Key::of(&entry.prefix, &entry.scope);
-            let set = sets.entry(key.clone()).or_insert_with_key(|key| Set::new(&self.layout, key));
-            set.mirror.set(entry.prefix, entry.until);
-            wanted.entry(key).or_default().insert(entry.prefix.network(), milliseconds(entry.until, now));
+            listed.entry(Key::of(&entry.prefix, &entry.scope)).or_default().push((entry.prefix.trunc(), entry.until));
+        }
+        // Making a set takes the kernel some 20 ms: not when the first attacker of a kind is to be banned.
+        for usual in USUAL {
+            listed.entry(Key::of(&usual, &Scope::default())).or_default();
+        }
+        let (mut wanted, mut sets) = (BTreeMap::new(), BTreeMap::new());
+        for (key, mut list) in listed {
+            Mirror::put_in_order(&mut list);
+            let left = |(prefix, until): &(IpNet, Until)| (prefix.network(), milliseconds(*until, now));
+            wanted.insert(key.clone(), list.iter().map(left).collect::<Vec<Wanted>>());
+            let set = Set { name: self.layout.name_of(&key), mirror: Mirror::of(list) };
+            sets.insert(key, set);
         }
         let keys: Vec<Key> = sets.keys().cloned().collect();
         let present = self.present()?;
@@ -216,7 +246,7 @@ impl Backend for Nftables {
         let stale: Vec<String> = stale.into_iter().map(|(name, _)| name).collect();
         self.make_structure(&keys, &stale)?;
         for (key, wanted) in wanted {
-            self.reconcile(&key, wanted)?;
+            self.reconcile(&key, &wanted)?;
         }
         Ok(())
     }
@@ -275,6 +305,10 @@ impl Backend for Nftables {
     }
 
     fn inspect(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {
+        if self.layout.translation.begins(self.sets.keys().map(|key| &key.scope)) {
+            let keys: Vec<Key> = self.sets.keys().cloned().collect();
+            self.make_structure(&keys, &[])?;
+        }
         let generation = nft::generation(&mut self.socket)?;
         if self.generation == Some(generation) {
             return Ok(Inspection::Intact);
@@ -294,6 +328,10 @@ impl Backend for Nftables {
             self.generation = Some(generation);
         }
         Ok(inspection)
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.layout.translation.shortage()
     }
 
     fn installed(&mut self, now: Timestamp) -> usize {
@@ -325,14 +363,10 @@ impl Backend for Nftables {
 
 impl Nftables {
     /// Fills new sets before rules match them in the place of others: those of a version that did not count.
-    fn fill_ahead(
-        &mut self,
-        keys: &[Key],
-        wanted: &BTreeMap<Key, HashMap<IpAddr, Option<u64>>>,
-    ) -> Result<(), FirewallError> {
+    fn fill_ahead(&mut self, keys: &[Key], wanted: &BTreeMap<Key, Vec<Wanted>>) -> Result<(), FirewallError> {
         command::run("nft", &["-f", "-"], &self.layout.empty_sets(keys))?;
         for (key, wanted) in wanted {
-            self.reconcile(key, wanted.clone())?;
+            self.reconcile(key, wanted)?;
         }
         Ok(())
     }

@@ -9,17 +9,14 @@ use std::fmt::Write as _;
 
 use ipnet::IpNet;
 
+use super::generations::Generations;
 use super::ipset::{Family, Ipset};
-use super::iptables::{Tools, choose, families};
-use super::netlink::Socket;
+use super::iptables::{Tools, choose, families, insist};
 use super::rules::{Plan, View};
-use super::{Backend, Count, FirewallError, Inspection, Seen, Settings, command, nft};
+use super::{Backend, Count, FirewallError, Inspection, Seen, Settings, command};
 use crate::ledger::{Change, Entry, Scope};
 use crate::time::{Timestamp, Until};
 use text::{Bucket, Layout, MOST_SCOPES, Rule};
-
-/// Our rules are made anew when somebody changed rules meanwhile, so many times.
-const TRIES: usize = 5;
 
 type Key = (IpNet, Scope);
 
@@ -28,10 +25,7 @@ pub(super) struct Plain {
     layout: Layout,
     tools: Tools,
     ceiling: usize,
-    /// For the generation of the rule set, where the rules are those of `nf_tables`.
-    generations: Option<Socket>,
-    /// The generation at which everything was last known to be in place.
-    generation: Option<u32>,
+    generations: Generations,
     families: Vec<Family>,
     /// All entries of the ledger, in the order in which they get in.
     wanted: BTreeSet<(Until, IpNet, Scope)>,
@@ -61,8 +55,7 @@ impl Plain {
             layout: Layout { plan: Plan::new(settings), ends: true },
             tools,
             ceiling: settings.ceiling,
-            generations: None,
-            generation: None,
+            generations: Generations::open(native)?,
             families: families(),
             wanted: BTreeSet::new(),
             ends: HashMap::new(),
@@ -70,9 +63,6 @@ impl Plain {
             scopes: Vec::new(),
             made: Default::default(),
         };
-        if native {
-            backend.generations = Some(Socket::open().map_err(FirewallError::of("a netlink socket"))?);
-        }
         if backend.probe().is_err() {
             backend.layout.ends = false;
             backend.probe()?;
@@ -109,16 +99,13 @@ impl Plain {
         self.layout.plan.view(&text::uncounted(save))
     }
 
-    fn read_generation(&mut self) -> Result<Option<u32>, FirewallError> {
-        self.generations.as_mut().map(nft::generation).transpose()
-    }
-
     /// Does a script, and knows afterwards whether nobody else changed anything meanwhile.
     fn restore(&mut self, family: Family, script: &str) -> Result<(), FirewallError> {
-        let before = self.read_generation()?.filter(|before| self.generation == Some(*before));
+        let before = self.generations.read()?.filter(|before| self.generations.is_intact(Some(*before)));
         command::run(self.tools.restore[family.index()], &["--noflush", "--counters", "-w", "5"], script)?;
-        self.generation =
-            self.read_generation()?.filter(|now| before.map(|before| before.wrapping_add(1)) == Some(*now));
+        let now = self.generations.read()?;
+        let ours = now.filter(|now| before.map(|before| before.wrapping_add(1)) == Some(*now));
+        self.generations.set_intact(ours);
         Ok(())
     }
 
@@ -145,19 +132,17 @@ impl Plain {
         }
     }
 
-    /// Makes all rules anew, in one step for each family. Others may be putting theirs before ours at this moment.
+    /// Makes all rules anew, in one step for each family.
     fn rebuild(&mut self, chosen: HashMap<Key, Until>) -> Result<(), FirewallError> {
         let mut scopes: BTreeSet<Scope> = chosen.keys().map(|(_, scope)| scope.clone()).collect();
         scopes.insert(Scope::default());
         self.scopes = scopes.into_iter().take(MOST_SCOPES).collect();
         self.enforced = chosen;
         self.enforced.retain(|(_, scope), _| self.scopes.contains(scope));
-        let mut more = 1..TRIES;
-        loop {
-            match self.try_rebuild() {
-                Err(FirewallError::Unexpected { .. }) if more.next().is_some() => (),
-                result => return result,
-            }
+        let _news = self.layout.plan.translation.begins(self.scopes.iter());
+        match insist(|| self.try_rebuild()) {
+            Err(_) if self.layout.plan.translation.fall_back() => insist(|| self.try_rebuild()),
+            made => made,
         }
     }
 
@@ -184,7 +169,7 @@ impl Plain {
             self.made[family.index()] = made;
             self.restore(family, &script)?;
         }
-        let generation = self.read_generation()?;
+        let generation = self.generations.read()?;
         for family in self.families.clone() {
             let save = self.save(family)?;
             let ours = self.view(&save).ours;
@@ -198,7 +183,7 @@ impl Plain {
                 return Err(FirewallError::Unexpected { found });
             }
         }
-        self.generation = generation;
+        self.generations.set_intact(generation);
         Ok(())
     }
 
@@ -333,13 +318,16 @@ impl Backend for Plain {
     }
 
     fn glance(&mut self) -> Option<bool> {
-        // An error is for the next look to tell.
-        self.read_generation().ok().flatten().map(|generation| Some(generation) != self.generation)
+        self.generations.glance()
     }
 
     fn inspect(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {
-        let generation = self.read_generation()?;
-        if generation.is_some() && generation == self.generation {
+        if self.layout.plan.translation.begins(self.scopes.iter()) {
+            let chosen = self.choose(now);
+            self.rebuild(chosen)?;
+        }
+        let generation = self.generations.read()?;
+        if self.generations.is_intact(generation) {
             return Ok(Inspection::Intact);
         }
         for family in self.families.clone() {
@@ -349,13 +337,14 @@ impl Backend for Plain {
                 return self.rebuild(chosen).map(|()| Inspection::Mended(found));
             }
         }
-        self.generation = generation;
+        self.generations.set_intact(generation);
         Ok(Inspection::Intact)
     }
 
     fn shortage(&self) -> Option<String> {
         let short = self.wanted.len() > self.enforced.len();
-        short.then(|| FirewallError::Full { ceiling: self.ceiling }.to_string())
+        let full = short.then(|| FirewallError::Full { ceiling: self.ceiling }.to_string());
+        full.or_else(|| self.layout.plan.translation.shortage())
     }
 
     fn installed(&mut self, now: Timestamp) -> usize {

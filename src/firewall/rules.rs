@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::ipset::Family;
+use super::translation::Translation;
 use super::{Settings, Target, Usual, scope};
 use crate::ledger::limit::Limit;
 use crate::ledger::{Port, Protocol, Scope};
@@ -19,6 +20,7 @@ pub(super) struct Plan {
     chain: String,
     hooks: Vec<String>,
     usual: Usual,
+    pub(super) translation: Translation,
 }
 
 /// What concerns us in one family's filter table.
@@ -38,7 +40,7 @@ impl Plan {
     pub(super) fn new(settings: &Settings) -> Plan {
         let hooks = settings.hooks.iter().filter(|hook| *hook != "OUTPUT").cloned().collect();
         let chain = settings.chain.as_str().to_owned();
-        Plan { chain, hooks, usual: Usual::of(settings) }
+        Plan { chain, hooks, usual: Usual::of(settings), translation: Translation::default() }
     }
 
     pub(super) fn chain(&self) -> &str {
@@ -56,6 +58,15 @@ impl Plan {
 
     pub(super) fn usual(&self) -> Usual {
         self.usual
+    }
+
+    /// The conditions that cover a scope on one side of a packet, each with its protocol.
+    pub(super) fn conditions(&self, scope: &Scope, side: Side) -> Vec<(Option<Protocol>, String)> {
+        let mut conditions = conditions(scope, side);
+        if self.translation == Translation::Followed {
+            conditions.extend(translated(scope, side));
+        }
+        conditions
     }
 
     /// Whether there is a chain for packets to banned sources.
@@ -250,7 +261,7 @@ impl Plan {
     fn direction(&self, script: &mut String, family: Family, scope: &Scope, chain: &str, side: Side) {
         let set = self.set(family, scope);
         let comment = comment(scope);
-        for (protocol, condition) in conditions(scope, side) {
+        for (protocol, condition) in self.conditions(scope, side) {
             for (extra, verdict) in verdicts(self.usual.target(scope), family, protocol) {
                 let matched = match scope.limit {
                     Some(limit) => above(limit, family, &set),
@@ -266,6 +277,9 @@ impl Plan {
         let mut found: Vec<(String, Vec<Port>, String)> = Vec::new();
         for line in &view.ours {
             let words: Vec<&str> = line.split(' ').collect();
+            if words.contains(&"--ctorigdstport") {
+                continue;
+            }
             let after = |word: &str| words.iter().position(|w| *w == word).and_then(|at| words.get(at + 1).copied());
             let (Some(set), true) = (after("--match-set"), words.contains(&"src")) else { continue };
             let protocol = if after("-p") == Some("udp") { Protocol::Udp } else { Protocol::Tcp };
@@ -297,6 +311,31 @@ impl Side {
         match self {
             Side::From => "src",
             Side::To => "dst -m addrtype ! --dst-type LOCAL",
+        }
+    }
+
+    fn interface(self, scope: &Scope) -> String {
+        let way = if self == Side::From { "-i" } else { "-o" };
+        scope.interface.as_ref().map_or_else(String::new, |interface| {
+            let (name, is_beginning) = interface.parts();
+            format!("{way} {name}{} ", if is_beginning { "+" } else { "" })
+        })
+    }
+
+    /// What `multiport` takes at once, as its options.
+    fn ports(self, numbers: &[u16]) -> impl Iterator<Item = String> {
+        let option = if self == Side::From { "--dports" } else { "--sports" };
+        numbers.chunks(PORTS_PER_RULE).map(move |chunk| {
+            let numbers: Vec<String> = chunk.iter().map(ToString::to_string).collect();
+            format!("{option} {} ", numbers.join(","))
+        })
+    }
+
+    /// Banned sources begin connections; packets to them answer.
+    fn in_tracking(self) -> &'static str {
+        match self {
+            Side::From => "ORIGINAL",
+            Side::To => "REPLY",
         }
     }
 }
@@ -367,26 +406,35 @@ fn answers(target: Target, family: Family) -> Vec<&'static str> {
     }
 }
 
-/// The conditions that cover a scope on one side of a packet, each with its protocol: one without a port, or several of
-/// at most 15.
-pub(super) fn conditions(scope: &Scope, side: Side) -> Vec<(Option<Protocol>, String)> {
-    let (way, ports) = match side {
-        Side::From => ("-i", "--dports"),
-        Side::To => ("-o", "--sports"),
-    };
-    let interface = scope.interface.as_ref().map_or_else(String::new, |interface| {
-        let (name, is_beginning) = interface.parts();
-        format!("{way} {name}{} ", if is_beginning { "+" } else { "" })
-    });
+const PROTOCOLS: [(Protocol, &str); 2] = [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")];
+
+/// By the ports that packets have: one condition without a port, or several of at most 15.
+fn conditions(scope: &Scope, side: Side) -> Vec<(Option<Protocol>, String)> {
+    let interface = side.interface(scope);
     if scope.ports.is_empty() {
         return vec![(None, interface)];
     }
     let mut conditions = Vec::new();
-    for (protocol, name) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
-        for chunk in scope::ports_of(scope, protocol).chunks(PORTS_PER_RULE) {
-            let numbers: Vec<String> = chunk.iter().map(ToString::to_string).collect();
-            let numbers = numbers.join(",");
-            conditions.push((Some(protocol), format!("{interface}-p {name} -m multiport {ports} {numbers} ")));
+    for (protocol, name) in PROTOCOLS {
+        for ports in side.ports(&scope::ports_of(scope, protocol)) {
+            conditions.push((Some(protocol), format!("{interface}-p {name} -m multiport {ports}")));
+        }
+    }
+    conditions
+}
+
+/// By the port that the first packet of a connection was sent to, where it has another one now. What goes by the port that
+/// it has is left out: a limit is not to count it twice.
+fn translated(scope: &Scope, side: Side) -> Vec<(Option<Protocol>, String)> {
+    let interface = side.interface(scope);
+    let mut conditions = Vec::new();
+    for (protocol, name) in PROTOCOLS {
+        let numbers = scope::ports_of(scope, protocol);
+        let others: Vec<String> = side.ports(&numbers).map(|ports| format!("-m multiport ! {ports}")).collect();
+        let others = others.concat();
+        for number in numbers {
+            let sent = format!("--ctstate DNAT --ctdir {} --ctorigdstport {number}", side.in_tracking());
+            conditions.push((Some(protocol), format!("{interface}-p {name} -m conntrack {sent} {others}")));
         }
     }
     conditions

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::ledger::limit::{Limit, Unit};
 use crate::ledger::{Direction, Extent, Interface, Port, Protocol, Scope, Target};
+use crate::text::meaning_of;
 
 /// Eight characters that stand for a scope in the name of an ipset, where there is no room to spell it: `all`, or
 /// the FNV-1a hash of its ports and whatever else it says, which is the same in every version and on every machine.
@@ -92,8 +93,8 @@ pub(super) fn parse_long_name(name: &str) -> Option<Scope> {
         let (letter, value) = part.split_at_checked(1)?;
         match letter {
             "i" => extent.interface = Some(unescaped(value)?.parse::<Interface>().ok()?),
-            "d" => extent.direction = Some(named(&Direction::WORDS, value)?),
-            "t" => extent.target = Some(named(&Target::WORDS, value)?),
+            "d" => extent.direction = Some(meaning_of(&Direction::WORDS, value)?),
+            "t" => extent.target = Some(meaning_of(&Target::WORDS, value)?),
             "l" => extent.limit = Some(parse_limit(value)?),
             _ => return None,
         }
@@ -113,10 +114,6 @@ fn parse_limit(text: &str) -> Option<Limit> {
     let (at, letter) = text.char_indices().find(|(_, c)| c.is_ascii_alphabetic())?;
     let per = Unit::ALL.into_iter().find(|unit| unit.word().starts_with(letter))?;
     Some(Limit { packets: text.get(..at)?.parse().ok()?, per, burst: text.get(at + 1..)?.parse().ok()? })
-}
-
-fn named<T: Copy>(words: &[(&str, T)], text: &str) -> Option<T> {
-    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
 }
 
 /// The scope of these ports and of what [`rest_of_name`] wrote, without the first `_`.

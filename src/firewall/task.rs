@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,8 @@ use tokio::sync::mpsc::error::TrySendError as ReportError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::bulk::{self, Bulk};
-use super::{Backend, Choice, FirewallError, Inspection, OnStop, Opened, Settings};
+use super::undone::Undone;
+use super::{Backend, Choice, FirewallError, Inspection, OnStop, Opened, Refused, Settings};
 use crate::ledger::{Change, Entry, Scope};
 use crate::time::Timestamp;
 
@@ -60,7 +61,7 @@ pub(crate) enum Report {
     Opened { name: &'static str, why: String },
     /// The whole list is wanted as [`Command::Sync`].
     NeedSync,
-    /// The kernel holds this list.
+    /// The kernel holds the list, but for what is refused or has no room; so many entries it holds.
     Synced { entries: usize, micros: u64 },
     /// Somebody had changed what is ours; it is right again.
     Repaired { what: String },
@@ -74,10 +75,35 @@ pub(crate) enum Report {
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(super) commands: SyncSender<Command>,
-    pub(super) thread: std::thread::JoinHandle<()>,
-    installed: Arc<AtomicUsize>,
+    pub(super) thread: std::thread::JoinHandle<Result<(), String>>,
+    told: Arc<Told>,
     /// Something did not fit into the queue: the whole list is to be sent.
     behind: bool,
+}
+
+/// What a task lets be known of it at any time.
+#[derive(Debug, Default)]
+struct Told {
+    /// How many entries the kernel holds.
+    installed: AtomicUsize,
+    /// See [`Task::lacks`].
+    lacks: AtomicBool,
+    progress: Progress,
+}
+
+/// How much a task has done so far: while this goes on, whoever waits for it does not wait in vain.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress(Arc<AtomicUsize>);
+
+impl Progress {
+    /// A number that is another one when anything was done since.
+    pub(crate) fn now(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn made(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Task {
@@ -109,14 +135,25 @@ impl Task {
 
     /// How many entries the kernel holds.
     pub(crate) fn installed(&self) -> usize {
-        self.installed.load(Ordering::Relaxed)
+        self.told.installed.load(Ordering::Relaxed)
     }
 
-    /// Ends the task, after what is queued, and waits until it has ended.
-    pub(crate) fn stop(self, on_stop: OnStop) {
+    /// Whether something that was asked for is not in force, because it is refused or has no room.
+    pub(crate) fn lacks(&self) -> bool {
+        self.told.lacks.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.told.progress.clone()
+    }
+
+    /// Ends the task, after what is queued, and waits until it has ended. Says why the rules are not removed, where they
+    /// were to be.
+    pub(crate) fn stop(self, on_stop: OnStop) -> Result<(), String> {
         // It may have ended already.
         let _ended = self.commands.send(Command::Stop(on_stop));
-        let _joined = self.thread.join();
+        // A thread that panicked has aborted the process already.
+        self.thread.join().unwrap_or(Ok(()))
     }
 }
 
@@ -124,12 +161,12 @@ impl Task {
 /// when `commands` is dropped; then the rules stay.
 pub(crate) fn spawn(settings: Settings, opener: Opener, reports: mpsc::Sender<Report>) -> std::io::Result<Task> {
     let (commands, queue) = sync_channel(QUEUE);
-    let installed = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&installed);
-    let thread = std::thread::Builder::new().name("firewall".to_owned()).spawn(move || {
-        Worker::new(settings, opener, queue, reports, counted).run();
-    })?;
-    Ok(Task { commands, thread, installed, behind: false })
+    let told = Arc::new(Told::default());
+    let telling = Arc::clone(&told);
+    let thread = std::thread::Builder::new()
+        .name("firewall".to_owned())
+        .spawn(move || Worker::new(settings, opener, queue, reports, telling).run())?;
+    Ok(Task { commands, thread, told, behind: false })
 }
 
 /// Opens the backend that is wanted.
@@ -147,19 +184,20 @@ struct Worker {
     damage: Option<String>,
     /// The text of the trouble that was told and is not over.
     trouble: Option<String>,
-    /// When something was last refused that is still wanted.
-    refused: Option<Instant>,
+    /// What was refused that is still wanted, and when that was last asked for.
+    refused: Option<Refused>,
+    refused_at: Instant,
     pause: Duration,
     /// Those who wait until the kernel holds the whole list.
     waiting: Vec<Done>,
     inspected: Instant,
+    glanced: Instant,
     /// No look after a glance before this moment.
     look_again: Instant,
     /// Between two times at which the backend is tended.
     every: Duration,
     bulk: Bulk,
-    /// How many entries the kernel holds, for those who ask.
-    installed: Arc<AtomicUsize>,
+    told: Arc<Told>,
 }
 
 /// How the kernel stands to the ledger.
@@ -193,7 +231,7 @@ impl Worker {
         opener: Opener,
         queue: Receiver<Command>,
         reports: mpsc::Sender<Report>,
-        installed: Arc<AtomicUsize>,
+        told: Arc<Told>,
     ) -> Worker {
         Worker {
             settings,
@@ -206,17 +244,19 @@ impl Worker {
             damage: None,
             trouble: None,
             refused: None,
+            refused_at: Instant::now(),
             pause: FIRST_PAUSE,
             waiting: Vec::new(),
             inspected: Instant::now(),
+            glanced: Instant::now(),
             look_again: Instant::now(),
             every: INSPECT_EVERY,
             bulk: Bulk::default(),
-            installed,
+            told,
         }
     }
 
-    fn run(&mut self) {
+    fn run(&mut self) -> Result<(), String> {
         loop {
             self.tend();
             self.flush();
@@ -226,17 +266,21 @@ impl Worker {
             self.work_on_lists(stop.is_some());
             self.count();
             if let Some(on_stop) = stop {
-                self.stop(on_stop);
-                return;
+                let removed = self.stop(on_stop);
+                self.flush();
+                return removed;
             }
         }
     }
 
     /// Lets those who ask know how many entries the kernel holds.
     fn count(&mut self) {
+        let Told { installed, lacks, .. } = &*self.told;
         let synced = matches!(self.state, State::Synced);
         let held = self.backend.as_mut().filter(|_| synced).map(|backend| backend.installed(Timestamp::now()));
-        self.installed.store(held.unwrap_or(0), Ordering::Relaxed);
+        installed.store(held.unwrap_or(0), Ordering::Relaxed);
+        let short = self.backend.as_ref().is_some_and(|backend| backend.shortage().is_some());
+        lacks.store(short || self.refused.is_some(), Ordering::Relaxed);
     }
 
     /// What is due without a command: opening, asking, looking.
@@ -280,7 +324,7 @@ impl Worker {
                 batch.sync = Some(entries);
             }
             Command::Apply(changes, done) => {
-                match changes.iter().map(prefix_of).find(|prefix| prefix.prefix_len() == 0) {
+                match changes.iter().map(Change::prefix).find(|prefix| prefix.prefix_len() == 0) {
                     Some(prefix) => {
                         let error = FirewallError::WholeInternet { prefix };
                         answer(done.into_iter().collect(), &Err(error.to_string()));
@@ -291,7 +335,7 @@ impl Worker {
                     }
                     None => batch.done.extend(done),
                 }
-                for change in changes.into_iter().filter(|change| prefix_of(change).prefix_len() > 0) {
+                for change in changes.into_iter().filter(|change| change.prefix().prefix_len() > 0) {
                     batch.changes.insert(key_of(&change), change);
                 }
             }
@@ -316,7 +360,14 @@ impl Worker {
             if changes.is_empty() {
                 answer(done, &Ok(()));
             } else {
-                self.apply(changes.into_values(), done);
+                match self.apply(changes.into_values()) {
+                    Some(undone) => {
+                        self.note_refused(undone.refused.clone());
+                        answer(done, &undone.answer());
+                        self.settle();
+                    }
+                    None => self.waiting.extend(done),
+                }
             }
             return;
         }
@@ -332,9 +383,16 @@ impl Worker {
     /// Does a part of the lists that are loaded; all that is left of them before the end.
     fn work_on_lists(&mut self, all: bool) {
         while matches!(self.state, State::Synced)
-            && let Some((part, done)) = self.bulk.next()
+            && let Some(part) = self.bulk.next()
         {
-            self.apply(part.into_iter(), done.into_iter().collect());
+            // Where a part fails, whoever waits for the list waits for the one that is asked for.
+            if let Some(undone) = self.apply(part.into_iter())
+                && let Some((done, undone)) = self.bulk.note(undone)
+            {
+                self.note_refused(undone.refused.clone());
+                answer(done.into_iter().collect(), &undone.answer());
+                self.settle();
+            }
             if !all {
                 return;
             }
@@ -365,6 +423,9 @@ impl Worker {
         let Some(backend) = &mut self.backend else { return };
         match backend.sync(entries, Timestamp::now()) {
             Ok(()) => {
+                self.told.progress.made();
+                let (refused, full) = (backend.refused(), backend.shortage());
+                let held = backend.installed(Timestamp::now());
                 self.state = State::Synced;
                 self.inspected = Instant::now();
                 self.pause = FIRST_PAUSE;
@@ -373,18 +434,19 @@ impl Worker {
                     self.report(Report::Repaired { what });
                 }
                 self.refused = None;
-                let refused = self.note_refused();
+                self.note_refused(refused.clone());
                 self.settle();
-                self.report(Report::Synced { entries: entries.len(), micros });
-                answer(std::mem::take(&mut self.waiting), &refused.map_or(Ok(()), Err));
+                self.report(Report::Synced { entries: held, micros });
+                answer(std::mem::take(&mut self.waiting), &Undone { refused, full }.answer());
             }
             Err(error) => self.fail(&error),
         }
     }
 
-    /// What is new comes first: it may take the place of what goes, and no packet is to pass in between.
-    fn apply(&mut self, changes: impl Iterator<Item = Change>, done: Vec<Done>) {
-        let Some(backend) = &mut self.backend else { return };
+    /// What is new comes first: it may take the place of what goes, and no packet is to pass in between. What was not done
+    /// of it; `None` where it failed, and the whole list is asked for.
+    fn apply(&mut self, changes: impl Iterator<Item = Change>) -> Option<Undone> {
+        let backend = self.backend.as_mut()?;
         let (set, gone): (Vec<Change>, Vec<Change>) = changes.partition(|change| matches!(change, Change::Set(_)));
         let mut full = None;
         let mut parts = [set, gone].into_iter().filter(|part| !part.is_empty());
@@ -396,27 +458,28 @@ impl Worker {
             }
             applied => applied,
         });
+        self.told.progress.made();
         match applied {
-            Ok(()) => {
-                let undone = self.note_refused().or(full);
-                answer(done, &undone.map_or(Ok(()), Err));
-                self.settle();
-            }
+            Ok(()) => Some(Undone { refused: backend.refused(), full }),
             // What failed may be somebody's damage: a list repairs it. Only if that fails too, there is trouble.
             Err(error) => {
                 self.damage.get_or_insert(error.to_string());
-                self.waiting.extend(done);
                 self.ask();
+                None
             }
         }
     }
 
     /// What the enforcer does not do is told, and asked for again later: an address may be ours for a while only.
-    fn note_refused(&mut self) -> Option<String> {
-        let why = self.backend.as_mut().and_then(|backend| backend.refused())?;
-        self.refused = Some(Instant::now());
-        self.complain(why.clone());
-        Some(why)
+    fn note_refused(&mut self, refused: Option<Refused>) {
+        if refused.is_none() {
+            return;
+        }
+        self.refused_at = Instant::now();
+        Refused::add(&mut self.refused, refused);
+        if let Some(text) = self.refused.as_ref().map(Refused::to_string) {
+            self.complain(text);
+        }
     }
 
     fn look(&mut self) {
@@ -428,6 +491,11 @@ impl Worker {
     /// Whether somebody changed rules, and a look does not take too much of the time.
     fn glance(&mut self) -> bool {
         let Some(backend) = &mut self.backend else { return false };
+        // Many bans, or a list that is loaded, are many occasions.
+        if self.glanced.elapsed() < GLANCE_EVERY.min(self.every) {
+            return false;
+        }
+        self.glanced = Instant::now();
         let changed = backend.glance();
         self.every = if changed.is_some() { GLANCE_EVERY } else { INSPECT_EVERY };
         changed == Some(true) && Instant::now() >= self.look_again
@@ -435,7 +503,7 @@ impl Worker {
 
     fn inspect(&mut self) {
         self.inspected = Instant::now();
-        if self.refused.is_some_and(|since| since.elapsed() >= LONGEST_PAUSE) {
+        if self.refused.is_some() && self.refused_at.elapsed() >= LONGEST_PAUSE {
             return self.ask();
         }
         let Some(backend) = &mut self.backend else { return };
@@ -443,7 +511,11 @@ impl Worker {
         let found = backend.inspect(now).and_then(|found| backend.rearm(now).map(|()| found));
         self.look_again = Instant::now() + self.inspected.elapsed() * LOOKING_SHARE;
         match found {
-            Ok(Inspection::Intact) => self.settle(),
+            Ok(Inspection::Intact) => {
+                let refused = backend.refused();
+                self.note_refused(refused);
+                self.settle();
+            }
             Ok(Inspection::Mended(what)) => {
                 self.report(Report::Repaired { what });
                 self.settle();
@@ -482,17 +554,16 @@ impl Worker {
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
-    fn stop(&mut self, on_stop: OnStop) {
-        if on_stop == OnStop::Remove {
-            let opened = match self.backend.take() {
-                Some(backend) => Ok(backend),
-                None => (self.opener)(&self.settings).map(|(backend, _)| backend),
-            };
-            if let Err(error) = opened.and_then(|mut backend| backend.remove()) {
-                self.report(Report::Trouble(format!("the rules could not be removed: {error}")));
-            }
+    fn stop(&mut self, on_stop: OnStop) -> Result<(), String> {
+        if on_stop == OnStop::Keep {
+            return Ok(());
         }
-        self.flush();
+        let opened = match self.backend.take() {
+            Some(backend) => Ok(backend),
+            None => (self.opener)(&self.settings).map(|(backend, _)| backend),
+        };
+        let removed = opened.and_then(|mut backend| backend.remove());
+        removed.map_err(|why| format!("the rules could not be removed: {why}"))
     }
 
     fn report(&mut self, report: Report) {
@@ -521,7 +592,7 @@ fn answer(waiting: Vec<Done>, result: &Result<(), String>) {
     }
 }
 
-fn prefix_of(change: &Change) -> IpNet {
+pub(super) fn prefix_of(change: &Change) -> IpNet {
     match change {
         Change::Set(entry) => entry.prefix,
         Change::Clear { prefix, .. } => *prefix,

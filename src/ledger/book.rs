@@ -262,6 +262,14 @@ impl Ledger {
         entries
     }
 
+    /// What the kernel is to hold of a prefix and of the wider ones that are banned around it.
+    pub(crate) fn wanted_around(&self, prefix: &IpNet) -> Vec<Entry> {
+        let prefix = prefix.trunc();
+        let mut prefixes: Vec<IpNet> = self.bans.around(prefix).map(|ban| ban.prefix).chain([prefix]).collect();
+        prefixes.dedup();
+        prefixes.iter().flat_map(|prefix| self.shown(prefix)).collect()
+    }
+
     /// The same of the banned prefixes within it and, last, of itself.
     fn shown_within(&self, prefix: &IpNet) -> Vec<Entry> {
         let inner = self.bans.prefixes_within(*prefix).filter(|inner| *inner != prefix);

@@ -91,3 +91,12 @@ pub(crate) enum Change {
     /// No entry with this prefix and scope any more.
     Clear { prefix: IpNet, scope: Scope },
 }
+
+impl Change {
+    pub(crate) fn prefix(&self) -> IpNet {
+        match self {
+            Change::Set(entry) => entry.prefix,
+            Change::Clear { prefix, .. } => *prefix,
+        }
+    }
+}

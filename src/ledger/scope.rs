@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Port;
 use super::limit::Limit;
+use crate::text::word_of;
 
 /// Nothing where a ban concerns all packets, as nearly all do: a million bans hold one each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,7 +162,7 @@ impl Stage {
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(word(&Stage::WORDS, self))
+        f.write_str(word_of(&Stage::WORDS, self))
     }
 }
 
@@ -179,7 +180,7 @@ impl Direction {
 
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(word(&Direction::WORDS, self))
+        f.write_str(word_of(&Direction::WORDS, self))
     }
 }
 
@@ -201,12 +202,8 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(word(&Target::WORDS, self))
+        f.write_str(word_of(&Target::WORDS, self))
     }
-}
-
-fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
-    words.iter().find(|(_, known)| known == value).map_or("", |(word, _)| word)
 }
 
 /// The name of a network interface, or of all whose names begin so: `eth+`.

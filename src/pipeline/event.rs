@@ -25,6 +25,9 @@ pub(crate) struct Event {
     pub(crate) until: Option<Until>,
     /// A sentence, or the reason of a ban.
     pub(crate) text: String,
+    /// It is only told: nothing is enforced.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(crate) observed: bool,
 }
 
 /// A field that is there has a value, even where that is `null`.
@@ -59,6 +62,8 @@ pub(crate) enum Kind {
     Recovered,
     /// Log lines that will never be read.
     Lost,
+    /// Somebody asked for a change; what came of it follows.
+    Asked,
     Started,
     Reloaded,
     Stopped,
@@ -68,6 +73,16 @@ impl Kind {
     /// Whether it tells until when something is banned from now on.
     fn starts(self) -> bool {
         matches!(self, Kind::Banned | Kind::Limited | Kind::Widened | Kind::Confirmed)
+    }
+
+    /// Where nothing is enforced.
+    fn observed(self) -> &'static str {
+        match self {
+            Kind::Banned => "would ban",
+            Kind::Limited => "would limit",
+            Kind::Widened => "would widen to",
+            other => other.as_str(),
+        }
     }
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -86,6 +101,7 @@ impl Kind {
             Kind::Trouble => "trouble",
             Kind::Recovered => "recovered",
             Kind::Lost => "lost",
+            Kind::Asked => "asked",
             Kind::Started => "started",
             Kind::Reloaded => "reloaded",
             Kind::Stopped => "stopped",
@@ -101,7 +117,7 @@ impl fmt::Display for Kind {
 
 impl Event {
     pub(crate) fn new(time: Timestamp, kind: Kind, text: impl Into<String>) -> Event {
-        Event { time, kind, prefix: None, jail: None, until: None, text: text.into() }
+        Event { time, kind, prefix: None, jail: None, until: None, text: text.into(), observed: false }
     }
 
     /// A ban that begins, or becomes harder.
@@ -115,12 +131,12 @@ impl Event {
 
     pub(crate) fn of_ban(time: Timestamp, kind: Kind, ban: &Ban) -> Event {
         let (prefix, jail, until) = (Some(ban.prefix), Some(ban.jail.clone()), Some(ban.until));
-        Event { time, kind, prefix, jail, until, text: ban.reason.to_string() }
+        Event { time, kind, prefix, jail, until, text: ban.reason.to_string(), observed: false }
     }
 
     pub(crate) fn ignored(time: Timestamp, prefix: IpNet, jail: &Arc<str>, reason: &Reason) -> Event {
-        let text = reason.to_string();
-        Event { time, kind: Kind::Ignored, prefix: Some(prefix), jail: Some(jail.clone()), until: None, text }
+        let (prefix, jail) = (Some(prefix), Some(jail.clone()));
+        Event { prefix, jail, ..Event::new(time, Kind::Ignored, reason.to_string()) }
     }
 }
 
@@ -130,7 +146,8 @@ impl fmt::Display for Event {
         let (Some(prefix), Some(jail)) = (self.prefix, &self.jail) else {
             return write!(f, "{}: {}", self.kind, self.text);
         };
-        write!(f, "{} {} jail={jail}", self.kind, Shown(prefix))?;
+        let word = if self.observed { self.kind.observed() } else { self.kind.as_str() };
+        write!(f, "{word} {} jail={jail}", Shown(prefix))?;
         if let Some(until) = self.until.filter(|_| self.kind.starts()) {
             write!(f, " until={until}")?;
         }

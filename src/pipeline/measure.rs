@@ -53,6 +53,6 @@ fn hit(source: u32, evidence: Evidence, millis: i64) -> Hit {
         evidence,
         effect: Effect::Count(1),
         repeat: 1,
-        line: (*b"").into(),
+        line: crate::filters::Excerpt::default(),
     }
 }

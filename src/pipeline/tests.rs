@@ -46,6 +46,7 @@ fn pipeline(config: &str) -> Pipeline {
     let wiring = Wiring::new(&config, &FILTERS, |_, _| Place::Stdin);
     let mut allowlist = Allowlist::default();
     allowlist.set_given(&config.allow.networks);
+    allowlist.set_widest(config.allow.widest);
     Pipeline::new(&config, &wiring, Ledger::in_memory(), allowlist)
 }
 
@@ -61,7 +62,7 @@ fn hit(filter: u16, address: &str, time: Timestamp) -> Hit {
         evidence,
         effect: Effect::Count(1),
         repeat: 1,
-        line: (*b"").into(),
+        line: crate::filters::Excerpt::default(),
     }
 }
 

@@ -6,13 +6,16 @@ use std::fmt;
 
 use ipnet::IpNet;
 
+use crate::policy::PrefixLengths;
 use crate::policy::grant::MAX_GRANTS;
-use crate::policy::prefix::canonical;
+use crate::policy::prefix::{WIDEST, canonical};
 use crate::policy::protected::Protect;
 use crate::time::{Timestamp, Until};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Allowlist {
+    /// No wider prefix is banned either.
+    widest: PrefixLengths,
     given: Vec<IpNet>,
     protected: Vec<(IpNet, Protect)>,
     /// Both of the above; disjoint, in order of address.
@@ -72,7 +75,23 @@ impl fmt::Display for TooManyGrants {
     }
 }
 
+impl Default for Allowlist {
+    fn default() -> Allowlist {
+        let (given, protected, standing) = (Vec::new(), Vec::new(), Vec::new());
+        Allowlist { widest: WIDEST, given, protected, standing, grants: BTreeMap::new() }
+    }
+}
+
 impl Allowlist {
+    /// Sets the lengths of the widest prefixes that may be banned.
+    pub(crate) fn set_widest(&mut self, widest: PrefixLengths) {
+        self.widest = widest;
+    }
+
+    pub(crate) fn widest(&self) -> PrefixLengths {
+        self.widest
+    }
+
     /// Replaces the networks of the configuration.
     pub(crate) fn set_given(&mut self, networks: &[IpNet]) {
         self.given = networks.iter().copied().map(canonical).collect();

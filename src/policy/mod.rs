@@ -161,7 +161,7 @@ pub(crate) fn decide(case: &Case<'_>, allowlist: &Allowlist, bounds: &mut Bounds
 pub(crate) fn guard(prefix: IpNet, allowlist: &Allowlist, now: Timestamp) -> Result<(), Refused> {
     if let Some(allowed) = allowlist.refuses(prefix, now) {
         Err(Refused::Allowed(allowed))
-    } else if prefix::is_too_wide(prefix) {
+    } else if prefix::is_wider(prefix, allowlist.widest()) {
         Err(Refused::TooWide(prefix))
     } else {
         Ok(())

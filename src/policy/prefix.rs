@@ -11,7 +11,7 @@ const MAPPED: u8 = 96;
 
 /// The widest prefixes of the unicast Internet that may be banned, in bits: IPv4's is what a registry gets, IPv6's is
 /// sixteen times longer than that. Whoever means more has made a slip.
-const WIDEST: PrefixLengths = PrefixLengths { ipv4: 8, ipv6: 16 };
+pub(crate) const WIDEST: PrefixLengths = PrefixLengths { ipv4: 8, ipv6: 16 };
 
 impl PrefixLengths {
     /// The prefix by which this address is counted and banned. A mapped address (`::ffff:a.b.c.d`) is IPv4.
@@ -54,15 +54,27 @@ pub(crate) fn overlap(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
 }
 
-/// Whether this would ban more of the Internet than anybody means to. Wide blocks outside of its unicast space, as lists
-/// of bogus addresses have them (`224.0.0.0/3`, `fc00::/7`), are no harm.
+/// Whether this would ban more of the Internet than anybody means to.
 pub(crate) fn is_too_wide(prefix: IpNet) -> bool {
-    match canonical(prefix) {
-        IpNet::V4(net) => net.prefix_len() < WIDEST.ipv4 && net.network().octets()[0] < 224,
+    is_wider(prefix, WIDEST)
+}
+
+/// Whether this is wider than that. Wide blocks outside of the unicast Internet, as lists of bogus addresses have them
+/// (`224.0.0.0/3`, `fc00::/7`), are no harm.
+pub(crate) fn is_wider(prefix: IpNet, widest: PrefixLengths) -> bool {
+    let prefix = canonical(prefix);
+    let least = if prefix.addr().is_ipv4() { widest.ipv4 } else { widest.ipv6 };
+    prefix.prefix_len() < least && is_unicast(prefix)
+}
+
+/// Whether hosts of the Internet may have addresses of it. To be asked of the canonical form.
+pub(crate) fn is_unicast(prefix: IpNet) -> bool {
+    match prefix {
+        IpNet::V4(net) => net.network().octets()[0] < 224,
         // 2000::/3 (RFC 4291, section 2.4).
         IpNet::V6(net) => {
             let unicast = Ipv6Net::new_assert(std::net::Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
-            net.prefix_len() < WIDEST.ipv6 && overlap(net.into(), unicast.into())
+            overlap(net.into(), unicast.into())
         }
     }
 }

@@ -12,6 +12,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 use crate::policy::sessions;
+use crate::text::{meaning_of, word_of};
 
 /// Most addresses of one kind; a machine that has more protects these.
 const MAX_ADDRESSES: usize = 16_384;
@@ -38,7 +39,7 @@ impl Protect {
 
     /// As the configuration has it.
     pub(crate) fn word(self) -> &'static str {
-        Protect::WORDS.into_iter().find(|(_, protect)| *protect == self).map_or("", |(word, _)| word)
+        word_of(&Protect::WORDS, &self)
     }
 }
 
@@ -46,8 +47,7 @@ impl FromStr for Protect {
     type Err = UnknownProtect;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = Protect::WORDS.into_iter().find(|(word, _)| *word == text);
-        found.map(|(_, protect)| protect).ok_or_else(|| UnknownProtect(text.to_owned()))
+        meaning_of(&Protect::WORDS, text).ok_or_else(|| UnknownProtect(text.to_owned()))
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fchown, fstat, open, openat, statat};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::identity::Identity;
 use crate::config::Config;
@@ -38,8 +39,7 @@ pub(crate) fn hand_over(config: &Config, identity: &Identity) -> Result<(), Stri
         && let (Some(folder), Some(name)) = (file.parent(), file.file_name())
         && let Ok(folder) = open_folder(folder)
     {
-        let owned = own(&folder, &name.to_string_lossy(), identity);
-        owned.or_else(|why| if why == Errno::NOENT { Ok(()) } else { Err(why) }).map_err(|why| failed(file, why))?;
+        own(&folder, name, identity).map_err(|why| failed(file, why))?;
     }
     Ok(())
 }
@@ -61,22 +61,25 @@ fn give(path: &Path, identity: &Identity, with_content: bool) -> Result<(), Errn
 fn own_all(folder: &Folder, identity: &Identity, depth: u32) -> Result<(), Errno> {
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name == "." || name == ".." {
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        own(folder, &name, identity)?;
+        own(folder, name, identity)?;
         if depth > 0 && entry.file_type() == FileType::Directory {
             let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            own_all(&openat(folder, &name, flags, Mode::empty())?, identity, depth - 1)?;
+            own_all(&openat(folder, name, flags, Mode::empty())?, identity, depth - 1)?;
         }
     }
     Ok(())
 }
 
-/// What is root's and stands nowhere else.
-fn own(folder: &Folder, name: &str, identity: &Identity) -> Result<(), Errno> {
-    let found = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+/// What is root's and stands nowhere else. A name may be any bytes; what is gone meanwhile is nobody's.
+fn own(folder: &Folder, name: impl Arg + Copy, identity: &Identity) -> Result<(), Errno> {
+    let found = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(()),
+        found => found?,
+    };
     let kind = FileType::from_raw_mode(found.st_mode);
     let ours = kind == FileType::Directory || (kind == FileType::RegularFile && found.st_nlink == 1);
     if found.st_uid != 0 || !ours {
@@ -88,7 +91,9 @@ fn own(folder: &Folder, name: &str, identity: &Identity) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{MetadataExt, symlink};
 
     use super::*;
@@ -98,7 +103,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (state, foreign) = (folder.path().join("state"), folder.path().join("shadow"));
         fs::create_dir_all(state.join("ledger")).unwrap();
-        for file in [&state.join("ledger/db"), &state.join("lock"), &foreign] {
+        let odd = state.join(OsStr::from_bytes(b"not-\xff-utf8"));
+        for file in [&state.join("ledger/db"), &state.join("lock"), &odd, &foreign] {
             fs::write(file, "").unwrap();
         }
         symlink(&foreign, state.join("link")).unwrap();
@@ -108,6 +114,7 @@ mod tests {
         for ours in ["", "ledger", "ledger/db", "lock"] {
             assert_eq!(fs::metadata(state.join(ours)).unwrap().uid(), 65534, "{ours}");
         }
+        assert_eq!(fs::metadata(odd).unwrap().uid(), 65534, "whatever it is called");
         assert_eq!(fs::metadata(&foreign).unwrap().uid(), 0);
     }
 }

@@ -94,8 +94,10 @@ struct Journal {
     last: Option<(String, Timestamp)>,
     /// Entries up to this one refill the windows only.
     applied: Option<(String, Timestamp)>,
-    /// The first start begins here.
+    /// The first start begins here; so does what follows a place that is no longer known.
     since: Timestamp,
+    /// It has begun: what comes later in the journal is later, though the clock may have been set back meanwhile.
+    begun: bool,
     /// What was there at the start has been read.
     live: bool,
     /// It was said that somebody writes in the name of a service.
@@ -124,6 +126,7 @@ impl Journal {
             last,
             applied,
             since,
+            begun: false,
             live: false,
             told_foreign: false,
             memory: Memory::default(),
@@ -144,6 +147,8 @@ impl Journal {
         let success = reader.child.wait().is_ok_and(|status| status.success());
         if success && !self.live {
             self.live = true;
+            // All that was there has been read: the rest is new, whatever time it is stamped with.
+            (self.begun, self.applied) = (true, None);
             self.outlet.recovered(&self.log)?;
             self.outlet.caught_up()?;
             return Ok(Ended { entries, trouble: None });
@@ -152,6 +157,7 @@ impl Journal {
         if complaint.contains("cursor") && entries == 0 {
             // It does not know the place any more; the time is the next best.
             self.since = self.last.take().map_or(self.since, |(_, time)| time);
+            self.begun = false;
         }
         let trouble = format!(
             "journalctl ended ({complaint}). It is started again; see that systemd-journald runs and that banward may \
@@ -225,7 +231,8 @@ impl Journal {
         gathered.bytes += bytes as u64;
         gathered.latest = gathered.latest.max(Some(time));
         self.last = Some((entry.cursor.clone(), entry.time()));
-        if time < self.since && !warm {
+        self.begun |= warm || time >= self.since;
+        if !self.begun {
             return Ok(());
         }
         if let Some(writer) = entry.foreign() {

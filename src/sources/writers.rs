@@ -10,12 +10,12 @@ const STICKY: u32 = 0o1000;
 
 /// Users that are people and not services: all from 1000 on (those that `adduser` makes, of a directory, of containers),
 /// but for the users that systemd gives to services for a while, and nobody.
-pub(super) fn is_person(uid: u32) -> bool {
+pub(crate) fn is_person(uid: u32) -> bool {
     uid >= 1000 && !(60_514..=65_535).contains(&uid)
 }
 
 /// Who besides services may write lines into this log, as a phrase: such lines are worth as much as their word.
-pub(super) fn forgers(log: &Path) -> Option<String> {
+pub(crate) fn forgers(log: &Path) -> Option<String> {
     let found = fs::metadata(log).ok()?;
     if is_person(found.uid()) {
         return Some(format!("user {}", found.uid()));

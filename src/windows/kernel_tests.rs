@@ -207,7 +207,7 @@ fn hit(time: Timestamp) -> Hit {
         evidence: Evidence::Forgeable,
         effect: Effect::Count(1),
         repeat: 1,
-        line: (*b"").into(),
+        line: crate::filters::Excerpt::default(),
     }
 }
 

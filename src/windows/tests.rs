@@ -13,7 +13,7 @@ fn failure(user: &str, address: &str, second: i64) -> Hit {
         evidence: Evidence::Proven,
         effect: Effect::Count(1),
         repeat: 1,
-        line: (*b"").into(),
+        line: crate::filters::Excerpt::default(),
     }
 }
 

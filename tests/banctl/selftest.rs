@@ -37,12 +37,12 @@ fn nothing_is_left(pid: u32) {
 #[test]
 fn a_selftest_proves_each_step_and_leaves_this_machine_as_it_was() {
     let before = rules();
-    for backend in ["iptables", "nftables"] {
+    for backend in ["iptables", "nftables", "plain"] {
         let (run, pid) = selftest(BANCTL, &["--backend", backend, "--json"]);
         assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{}", run.stdout);
         let rows: Vec<Value> = run.json();
         let steps: Vec<&str> = rows.iter().map(|row| row["step"].as_str().unwrap()).collect();
-        assert_eq!(steps, ["open", "start", "blocked", "unblocked", "expired", "flushed", "restarted"]);
+        assert_eq!(steps, ["open", "start", "blocked", "unblocked", "limited", "expired", "flushed", "restarted"]);
         assert!(rows.iter().all(|row| row["passed"] == true), "{}", run.stdout);
         assert!(rows[1]["message"].as_str().unwrap().contains(backend), "{}", run.stdout);
         assert!(rows[2]["message"].as_str().unwrap().contains("2001:db8::2"), "{}", run.stdout);

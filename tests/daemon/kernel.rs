@@ -5,7 +5,7 @@ use std::fs::File;
 use super::support::eventually;
 use super::support::guard::{Guard, SECOND};
 use super::support::lab::Lab;
-use super::{PORT, backend, fail, jail, passes};
+use super::{PORT, backend, fail, guarded, jail, passes, said};
 
 /// Hides the programs behind a device, which is no file.
 const WITHOUT_TOOLS: &str = "for tool in xtables-nft-multi xtables-legacy-multi nft; do \
@@ -103,4 +103,49 @@ fn observing_records_bans_and_drops_no_packet() {
     assert!(passes(&lab.attacker));
     assert_eq!(super::iptables(&lab) + &super::nftables(&lab), before);
     assert_eq!(guard.status()["health"], "observing");
+    let asked = said(&guard.banctl(&["ban", "192.0.2.1"]));
+    assert!(asked.contains("would ban 192.0.2.1"), "{asked}");
+    let (log, attacker) = (guard.log(), lab.attacker.v4);
+    assert!(log.contains("observing: what would be banned is told") && !log.contains("guarding"), "{log}");
+    assert!(log.contains(&format!("would ban {attacker} jail=sshd")) && !log.contains(&format!("banned {attacker}")));
+}
+
+#[test]
+fn who_asks_for_a_ban_again_is_told_again_that_it_is_not_in_force() {
+    let lab = Lab::new();
+    let mut guard = guarded(&lab, &(backend("plain") + "ceiling = 1\n" + &jail("sshd", "")));
+    guard.ctl(&["ban", "192.0.2.1", "--for", "1h"]);
+    let address = lab.attacker.v4.to_string();
+    let list = guard.path("list");
+    std::fs::write(&list, format!("{address}\n")).unwrap();
+    for _ in 0..2 {
+        for asked in [["ban", &address], ["import", list.to_str().unwrap()]] {
+            let answer = guard.banctl(&asked);
+            assert_eq!(answer.status.code(), Some(1), "{asked:?}: {}", said(&answer));
+            assert!(said(&answer).contains("ceiling"), "{}", said(&answer));
+        }
+        assert!(passes(&lab.attacker), "it is not in force");
+    }
+    guard.end("TERM");
+    guard.start(&lab.server);
+    assert!(guard.log().contains("1 entry in the kernel and not all: "), "{}", guard.log());
+}
+
+#[test]
+fn rules_that_cannot_be_removed_are_not_said_to_be() {
+    let lab = Lab::new();
+    let mut guard = guarded(&lab, &(backend("iptables") + "on_stop = \"remove\"\n" + &jail("sshd", "")));
+    guard.ctl(&["ban", &lab.attacker.v4.to_string()]);
+    guard.end("TERM");
+    assert!(guard.log().contains("stopped: the rules are removed"), "{}", guard.log());
+    assert!(passes(&lab.attacker));
+
+    guard.spawn_behind(&lab.server, "mount --make-rprivate /");
+    guard.await_ready();
+    let said = guard.log().len();
+    guard.sh_inside(WITHOUT_TOOLS);
+    guard.end("TERM");
+    let log = guard.log().split_off(said);
+    assert!(log.contains("stopped: the rules could not be removed: "), "{log}");
+    assert!(!log.contains("are removed"), "{log}");
 }

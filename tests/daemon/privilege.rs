@@ -82,6 +82,13 @@ fn when_one_process_ends_the_others_do_too_and_the_bans_stay() {
     assert!(!passes(&lab.attacker), "the kernel keeps the ban");
 
     guard.start(&lab.server);
+    let said = guard.log().len();
+    sh(&format!("kill -KILL {}", child(&guard, "--witness")));
+    assert_eq!(guard.exit_code(), Some(1), "{}", guard.log());
+    let log = guard.log().split_off(said);
+    assert!(log.contains("the witness process has ended"), "{log}");
+
+    guard.start(&lab.server);
     let others = [child(&guard, "--enforcer"), child(&guard, "--witness")];
     guard.end("KILL");
     eventually("the others have ended", || {
@@ -155,4 +162,47 @@ fn a_log_in_a_place_that_was_closed_at_the_start_needs_a_restart() {
         sh(&format!("printf '%s\\n' '{}' >> {path}/auth.log", line.trim()));
     }
     guard.await_ban("192.0.2.9/32");
+}
+
+#[test]
+fn nothing_waits_for_an_enforcer_that_is_busy() {
+    let lab = Lab::new();
+    let guard = guarded(&lab);
+    let enforcer = child(&guard, "--enforcer");
+    sh(&format!("kill -STOP {enforcer}"));
+    let config = fs::read_to_string(guard.path("banward.toml")).expect("a configuration");
+    // Once with the same rules, once with others, for which the old ones have to be given up.
+    for rules in ["egress = true\n", "egress = false\n"] {
+        let changed = config.replace("[firewall]\n", &format!("[firewall]\n{rules}"));
+        fs::write(guard.path("banward.toml"), changed).expect("written");
+        guard.ctl(&["reload"]);
+        fail(&guard, 5, if rules.contains("true") { "192.0.2.8" } else { "192.0.2.9" });
+        guard.await_ban(if rules.contains("true") { "192.0.2.8/32" } else { "192.0.2.9/32" });
+    }
+    fail(&guard, 5, &lab.attacker.v4.to_string());
+    sh(&format!("kill -CONT {enforcer}"));
+    eventually("it is in force", || !passes(&lab.attacker));
+    eventually("all is well", || guard.status()["health"] == "ok");
+}
+
+#[test]
+fn a_log_and_a_list_that_people_may_write_are_named() {
+    let lab = Lab::new();
+    let mut guard = configured(&jail("sshd", ""));
+    let config = fs::read_to_string(guard.path("banward.toml")).expect("a configuration");
+    fs::write(guard.path("banward.toml"), config.replace("read = []", &format!("read = [{:?}]", guard.path("list"))))
+        .expect("written");
+    fs::write(guard.path("list"), "192.0.2.1\n").expect("a list");
+    std::os::unix::fs::chown(guard.path("sshd.log"), Some(1000), None).expect("root");
+    guard.start(&lab.server);
+    assert!(guard.status()["sources"][0]["forgers"] == "user 1000", "{}", guard.status());
+    assert!(guard.ctl(&["status"]).contains("user 1000 may write it"), "{}", guard.ctl(&["status"]));
+    guard.await_ban("192.0.2.1/32");
+
+    std::os::unix::fs::chown(guard.path("list"), Some(1000), None).expect("root");
+    fs::write(guard.path("list"), "192.0.2.1\n192.0.2.2\n").expect("a list");
+    eventually("it is said", || guard.troubles().contains("belongs to user 1000"));
+    assert!(!guard.is_banned("192.0.2.2/32") && guard.is_banned("192.0.2.1/32"), "as it was read before");
+    std::os::unix::fs::chown(guard.path("list"), Some(0), None).expect("root");
+    guard.await_ban("192.0.2.2/32");
 }

@@ -127,26 +127,54 @@ fn a_slow_disk_makes_acknowledgements_wait_and_nothing_else() {
     eventually("all is well", || guard.status()["health"] == "ok");
 }
 
-#[test]
-fn a_start_on_a_full_disk_is_refused_with_the_remedy_and_spoils_nothing() {
-    let lab = Lab::new();
+/// A guard whose state lies on a file system of its own, of six megabytes.
+fn on_a_small_disk(lab: &Lab) -> (Guard, Mounted) {
     let mut guard = Guard::new(&(backend("iptables") + &super::jail("sshd")));
     guard.append("sshd.log", "");
     let state = guard.path("state").display().to_string();
     sh(&format!("mkdir -p {state} && mount -t tmpfs -o size=6m none {state}"));
-    let _mounted = Mounted(state.clone());
+    let mounted = Mounted(state);
     guard.start(&lab.server);
     lab.server.listen(super::PORT);
+    (guard, mounted)
+}
+
+#[test]
+fn a_disk_that_fills_up_is_said_and_made_good() {
+    let lab = Lab::new();
+    let (mut guard, mounted) = on_a_small_disk(&lab);
+    let full = mounted.fill();
+    // What was given to the ledger before may have room for some more bans.
+    let mut asked = (1..255).map(|n| guard.banctl(&["ban", &format!("192.0.2.{n}")]));
+    let refused = asked.find(|answer| answer.status.code() == Some(1)).expect("the disk is full");
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains("not safely recorded"), "{why}");
+    attack(&guard, "sshd.log", &lab.attacker.v4.to_string());
+    eventually("guarding goes on", || !passes(&lab.attacker));
+    eventually("it is said", || guard.status()["health"] == "degraded");
+    drop(full);
+    eventually("it recovers", || guard.status()["health"] == "ok");
+    let bans = banned(&guard);
+    guard.end("KILL");
+    guard.start(&lab.server);
+    assert_eq!(banned(&guard), bans, "nothing was forgotten");
+    guard.end("KILL");
+}
+
+#[test]
+fn a_start_on_a_full_disk_is_refused_with_the_remedy_and_spoils_nothing() {
+    let lab = Lab::new();
+    let (mut guard, mounted) = on_a_small_disk(&lab);
     guard.ctl(&["ban", &lab.attacker.v4.to_string(), "--for", "1h"]);
     guard.end("KILL");
-    sh(&format!("cat /dev/zero > {state}/filling 2>/dev/null || true"));
+    let full = mounted.fill();
     for _ in 0..3 {
         guard.spawn(&lab.server);
         assert_eq!(guard.exit_code(), Some(1));
     }
     assert!(guard.log().contains("Free space on that file system"), "{}", guard.log());
     assert!(!passes(&lab.attacker), "what is in the kernel stays there");
-    sh(&format!("rm {state}/filling"));
+    drop(full);
     lab.server.sh("iptables -F; iptables -X; ip6tables -F; ip6tables -X; ipset destroy");
     guard.start(&lab.server);
     assert!(!passes(&lab.attacker), "and what is in the ledger comes back");
@@ -156,6 +184,23 @@ fn a_start_on_a_full_disk_is_refused_with_the_remedy_and_spoils_nothing() {
 
 /// A file system of the test's own, away when dropped.
 struct Mounted(String);
+
+impl Mounted {
+    fn fill(&self) -> Full {
+        let path = PathBuf::from(&self.0).join("filling");
+        sh(&format!("cat /dev/zero > {} 2>/dev/null || true", path.display()));
+        Full(path)
+    }
+}
+
+/// What takes all the room of a file system until it is dropped.
+struct Full(PathBuf);
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).expect("there was room for its name");
+    }
+}
 
 impl Drop for Mounted {
     fn drop(&mut self) {

@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket}
 use super::support::eventually;
 use super::support::guard::{Guard, now};
 use super::support::lab::{Host, Lab};
+use super::support::processes;
 use super::{PORT, passes};
 
 const RESOLVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 53);
@@ -177,10 +178,11 @@ impl Drop for Sshd {
     }
 }
 
+/// Of all its processes; the pages of the program, which they share, count once.
 fn memory(guard: &Guard) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", guard.pid())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
+    let of = |pid: u32, what| processes::figure(pid, what).expect("a process has memory");
+    let others = processes::family(guard.pid()).into_iter().skip(1).map(|pid| of(pid, "RssAnon"));
+    of(guard.pid(), "VmRSS") + others.sum::<u64>()
 }
 
 #[test]

@@ -158,6 +158,16 @@ impl Guard {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// The same; its process number.
+    #[track_caller]
+    pub(crate) fn ctl_pid(&self, args: &[&str]) -> u32 {
+        let mut banctl = Command::new(env!("CARGO_BIN_EXE_banctl"));
+        banctl.arg("--config").arg(self.path("banward.toml")).args(args).stdout(Stdio::null());
+        let mut child = banctl.spawn().expect("banctl runs");
+        assert!(child.wait().expect("it ends").success(), "banctl {args:?}\n{}", self.log());
+        child.id()
+    }
+
     /// The rows of `banctl list --json`.
     pub(crate) fn bans(&self) -> Vec<serde_json::Value> {
         let rows = self.ctl(&["list", "--json"]);

@@ -12,6 +12,11 @@ const DEEPEST: usize = 20;
 /// Longest value after interpolation, in bytes: a chain of doublings must end.
 const LONGEST: usize = 256 * 1024;
 
+/// Most references behind one value: those to nothing do not make it longer.
+const MOST: usize = 10_000;
+
+const TOO_LONG: &str = "it refers to too much: with everything that it refers to it would be too long";
+
 /// Stands for the syslog header where a filter wrote `%(__prefix_line)s`: our filters never see that header.
 pub(super) const HEADER: char = '\u{e000}';
 
@@ -80,10 +85,12 @@ impl Ini {
 
     /// The value of a key with everything it refers to. `None` where there is no such key.
     pub(super) fn value(&self, section: &str, key: &str) -> Result<Option<String>, String> {
-        self.raw(section, key).map(|raw| self.interpolate(section, raw, 0)).transpose()
+        let mut left = Left { references: MOST, bytes: LONGEST };
+        self.raw(section, key).map(|raw| self.interpolate(section, raw, 0, &mut left)).transpose()
     }
 
-    fn interpolate(&self, section: &str, raw: &str, depth: usize) -> Result<String, String> {
+    fn interpolate(&self, section: &str, raw: &str, depth: usize, left: &mut Left) -> Result<String, String> {
+        left.take(raw.len())?;
         if depth > DEEPEST {
             return Err("it refers to itself".to_owned());
         }
@@ -97,22 +104,19 @@ impl Ini {
                 value.push('%');
                 rest = after;
             } else if let Some((name, after)) = reference(rest) {
-                value.push_str(&self.referred(section, name, depth)?);
+                value.push_str(&self.referred(section, name, depth, left)?);
                 rest = after;
             } else {
                 // Python refuses it; what was meant is plain.
                 value.push('%');
                 rest = &rest[1..];
             }
-            if value.len() > LONGEST {
-                return Err("it is too long".to_owned());
-            }
         }
         value.push_str(rest);
         Ok(value)
     }
 
-    fn referred(&self, section: &str, name: &str, depth: usize) -> Result<String, String> {
+    fn referred(&self, section: &str, name: &str, depth: usize, left: &mut Left) -> Result<String, String> {
         let key = name.to_lowercase();
         if key == "__name__" {
             return Ok(section.to_owned());
@@ -123,12 +127,30 @@ impl Ini {
         if let Some((other, key)) = name.rsplit_once('/')
             && let Some(raw) = self.own(other, &key.to_lowercase())
         {
-            return self.interpolate(other, raw, depth + 1);
+            return self.interpolate(other, raw, depth + 1, left);
         }
         match self.raw(section, &key) {
-            Some(raw) => self.interpolate(section, raw, depth + 1),
+            Some(raw) => self.interpolate(section, raw, depth + 1, left),
+            None if name.starts_with("known/") && self.raw(section, &key["known/".len()..]).is_some() => {
+                Err(TOO_LONG.to_owned())
+            }
             None => Err(format!("it refers to %({name})s, which is not set anywhere")),
         }
+    }
+}
+
+/// What one value may still refer to.
+struct Left {
+    references: usize,
+    /// Of raw values: what they come to is no longer.
+    bytes: usize,
+}
+
+impl Left {
+    fn take(&mut self, bytes: usize) -> Result<(), String> {
+        let left = self.references.checked_sub(1).zip(self.bytes.checked_sub(bytes));
+        (self.references, self.bytes) = left.ok_or_else(|| TOO_LONG.to_owned())?;
+        Ok(())
     }
 }
 
@@ -149,7 +171,8 @@ fn with_known(value: &str, earlier: &impl Fn(&str) -> Option<String>) -> String 
             let key = name.strip_prefix("known/").unwrap_or(name).to_lowercase();
             Some((earlier(&key)?, after))
         });
-        if let Some((value, after)) = known {
+        // What is too long is left as it is, and refused when it is asked for.
+        if let Some((value, after)) = known.filter(|(value, _)| text.len() + value.len() <= LONGEST) {
             text.push_str(&value);
             rest = after;
         } else {
@@ -258,5 +281,24 @@ mod tests {
         assert_eq!(ini.value("a", "z").unwrap_err(), "it refers to itself");
         assert!(ini.value("a", "b").is_err());
         assert_eq!(ini.value("a", "none"), Ok(None));
+    }
+
+    #[test]
+    fn what_refers_to_too_much_is_an_error_at_once() {
+        let chain = |end: &str| {
+            let link = |link| format!("x{link} = {}", format!("%(x{})s", link + 1).repeat(9));
+            let links: Vec<String> = (0..19).map(link).collect();
+            Ini::parse(&format!("[a]\n{}\nx19 = {end}\n", links.join("\n")))
+        };
+        for end in ["", "long"] {
+            let begun = std::time::Instant::now();
+            assert_eq!(chain(end).value("a", "x0").unwrap_err(), TOO_LONG);
+            assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+        }
+        let mut ini = Ini::parse("[a]\nx = 12345678\n");
+        for _ in 0..200 {
+            ini.overlay(Ini::parse("[a]\nx = %(known/x)s%(known/x)s\n"));
+        }
+        assert_eq!(ini.value("a", "x").unwrap_err(), TOO_LONG);
     }
 }

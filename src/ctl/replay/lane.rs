@@ -36,6 +36,7 @@ impl Lane {
         let wiring = Wiring::new(&setup.config, &setup.filters, |_, _| Place::Stdin);
         let mut allowlist = Allowlist::default();
         allowlist.set_given(&setup.config.allow.networks);
+        allowlist.set_widest(setup.config.allow.widest);
         let pipeline = Pipeline::new(&setup.config, &wiring, Ledger::in_memory(), allowlist).repeatable();
         let matcher = match wiring.sources.first() {
             Some(source) => source.matcher.clone(),

@@ -17,12 +17,18 @@ use super::patience::Patience;
 use crate::control::client::Connection;
 use crate::control::{Command, Health, Reply, Status};
 use crate::firewall::{Choice, Settings, Target};
+use crate::ledger::Stage;
+use crate::text::word_of;
 
 /// Only root writes here, so that nobody else can have made the folder.
 const RUN: &str = "/run";
 
 /// Hits that the jail under test takes for an offence.
 pub(super) const HITS: usize = 3;
+
+/// What the jail lets through that limits before it drops: packets a second, and at once.
+pub(super) const RATE: u32 = 10;
+pub(super) const BURST: u32 = 20;
 
 /// How long the daemon may take to start, and to end.
 const START: Duration = Duration::from_secs(30);
@@ -60,7 +66,7 @@ impl Guard {
         fs::create_dir(guard.path("filters")).map_err(failed(&guard.folder))?;
         write("filters/selftest.toml", FILTER)?;
         write("banward.toml", &guard.configuration(settings))?;
-        write("log", "")?;
+        [Stage::Drop, Stage::Limit].into_iter().try_for_each(|stage| write(log_of(stage), ""))?;
         Ok(guard)
     }
 
@@ -71,8 +77,8 @@ impl Guard {
     /// The configuration under test: what concerns the firewall is the administrator's.
     fn configuration(&self, settings: &Settings) -> String {
         let folder = self.folder.display();
-        let backend = word(&Choice::WORDS, settings.backend);
-        let target = word(&Target::WORDS, settings.target);
+        let backend = word_of(&Choice::WORDS, &settings.backend);
+        let target = word_of(&Target::WORDS, &settings.target);
         // The names of hooks are checked words, without quotes or backslashes.
         let (chain, hooks, egress) = (settings.chain.as_str(), &settings.hooks, settings.egress);
         format!(
@@ -81,8 +87,13 @@ impl Guard {
              target = '{target}'\non_stop = 'remove'\n\
              [blocklist]\nwrite = ''\nread = []\n\
              [allow]\nnetworks = []\nprotect = []\n\
-             [jail.selftest]\nfilter = 'selftest'\nsource = {{ files = ['{folder}/log'] }}\n\
-             window = {{ hitcount = {HITS}, seconds = 600 }}\nban = {{ time = '1h' }}\nprefix = {{ ipv6 = 128 }}\n"
+             [defaults]\nwindow = {{ hitcount = {HITS}, seconds = 600 }}\nban = {{ time = '1h' }}\n\
+             prefix = {{ ipv6 = 128 }}\n\
+             [jail.selftest]\nfilter = 'selftest'\nsource = {{ files = ['{folder}/{}'] }}\n\
+             [jail.gentle]\nfilter = 'selftest'\nsource = {{ files = ['{folder}/{}'] }}\n\
+             stage = ['limit', 'drop']\nlimit = {{ rate = '{RATE}/s', burst = {BURST} }}\n",
+            log_of(Stage::Drop),
+            log_of(Stage::Limit),
         )
     }
 
@@ -137,9 +148,9 @@ impl Guard {
         }
     }
 
-    /// Writes as many lines about an address into the log as make an offence.
-    pub(super) fn accuse(&self, address: IpAddr) -> Result<(), String> {
-        let path = self.path("log");
+    /// Writes as many lines about an address as make an offence, into the log of the jail whose bans begin like this.
+    pub(super) fn accuse(&self, address: IpAddr, stage: Stage) -> Result<(), String> {
+        let path = self.path(log_of(stage));
         let mut log: File = OpenOptions::new().append(true).open(&path).map_err(failed(&path))?;
         log.write_all(format!("refused {address}\n").repeat(HITS).as_bytes()).map_err(failed(&path))
     }
@@ -181,15 +192,18 @@ impl Drop for Guard {
     }
 }
 
+fn log_of(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Drop => "log",
+        Stage::Limit => "gentle",
+    }
+}
+
 /// The daemon that was installed with this program.
 fn program() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| format!("this program does not find itself: {error}"))?;
     let program = own.with_file_name("banward");
     if program.is_file() { Ok(program) } else { Err(format!("there is no {}", program.display())) }
-}
-
-fn word<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> &'static str {
-    words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
 }
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> String {

@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -20,11 +21,16 @@ const PORT: u16 = 80;
 /// How long a connection may take before its packets count as dropped.
 const LOST: Timespec = Timespec { tv_sec: 0, tv_nsec: 700_000_000 };
 
+/// When no datagram has come for so long, the others were dropped.
+const QUIET: Duration = Duration::from_millis(200);
+
 /// Addresses of one family, all for documentation (RFC 5737, RFC 3849).
 pub(super) struct Side {
     pub(super) family: &'static str,
     guarded: IpAddr,
     pub(super) banned: IpAddr,
+    /// Of one who is limited before: a jail limits whom it has not banned yet.
+    pub(super) limited: IpAddr,
     neighbour: IpAddr,
     length: u8,
 }
@@ -45,8 +51,8 @@ impl Lab {
         let mut lab = Lab { guarded, outside, sides: Vec::new(), listeners: Vec::new() };
         lab.sides = sides(lab.guard(has_ipv6)?);
         let inside = lab.sides.iter().map(|side| (side.guarded, side.length)).collect::<Vec<_>>();
-        let others = lab.sides.iter().flat_map(|side| [(side.banned, side.length), (side.neighbour, side.length)]);
-        let others = others.collect::<Vec<_>>();
+        let addresses = |side: &Side| [side.banned, side.limited, side.neighbour].map(|address| (address, side.length));
+        let others = lab.sides.iter().flat_map(addresses).collect::<Vec<_>>();
         lab.guard(|| equip(&inside))??;
         within(&lab.outside, || equip(&others))??;
         let listen = || inside.iter().map(|(address, _)| listen(*address)).collect();
@@ -75,6 +81,27 @@ impl Lab {
             Err(error) => Err(format!("no packet of {} can be sent: {error}", side.banned)),
         }
     }
+
+    /// Sends so many datagrams at once from the address that gets limited; how many arrive. Those of its neighbour must.
+    pub(super) fn arriving(&self, side: &Side, count: usize) -> Result<usize, String> {
+        let ears = self.guard(|| UdpSocket::bind((side.guarded, PORT)))?;
+        let counted = ears.and_then(|ears| {
+            ears.set_read_timeout(Some(QUIET))?;
+            within(&self.outside, || [side.limited, side.neighbour].map(|from| send(from, ears.local_addr()?, count)))
+                .map_err(io::Error::other)?
+                .into_iter()
+                .collect::<io::Result<()>>()?;
+            let senders = std::iter::from_fn(|| ears.recv_from(&mut [0; 8]).ok());
+            let senders: Vec<IpAddr> = senders.map(|(_, sender)| sender.ip()).collect();
+            Ok([side.limited, side.neighbour].map(|address| senders.iter().filter(|from| **from == address).count()))
+        });
+        match counted.map_err(|error| format!("no datagram can be sent: {error}"))? {
+            [limited, neighbours] if neighbours == count => Ok(limited),
+            [_, few] => {
+                Err(format!("only {few} of {count} packets of {}, which is not banned, arrive", side.neighbour))
+            }
+        }
+    }
 }
 
 fn sides(ipv6: bool) -> Vec<Side> {
@@ -82,13 +109,14 @@ fn sides(ipv6: bool) -> Vec<Side> {
         family: "IPv4",
         guarded: [192, 0, 2, 1].into(),
         banned: [192, 0, 2, 2].into(),
+        limited: [192, 0, 2, 4].into(),
         neighbour: [192, 0, 2, 3].into(),
         length: 24,
     }];
     let address = |last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
     if ipv6 {
-        let (guarded, banned, neighbour) = (address(1), address(2), address(3));
-        sides.push(Side { family: "IPv6", guarded, banned, neighbour, length: 64 });
+        let (guarded, banned, limited, neighbour) = (address(1), address(2), address(4), address(3));
+        sides.push(Side { family: "IPv6", guarded, banned, limited, neighbour, length: 64 });
     }
     sides
 }
@@ -153,6 +181,11 @@ fn listen(address: IpAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind((address, PORT))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+fn send(from: IpAddr, to: SocketAddr, count: usize) -> io::Result<()> {
+    let mouth = UdpSocket::bind((from, 0))?;
+    (0..count).try_for_each(|_| mouth.send_to(b"?", to).map(drop))
 }
 
 /// Opens a TCP connection, which ends at once.

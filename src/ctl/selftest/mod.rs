@@ -5,7 +5,7 @@ mod guard;
 mod lab;
 mod patience;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
@@ -14,8 +14,9 @@ use super::output::Style;
 use super::{Context, Error, settings};
 use crate::firewall::iptables::{SYSTEM, Tools, choose};
 use crate::firewall::{Choice, Settings, command};
+use crate::ledger::Stage;
 use crate::text::escape;
-use guard::{Guard, HITS};
+use guard::{BURST, Guard, HITS, RATE};
 use lab::{Lab, Side};
 use patience::Patience;
 
@@ -25,12 +26,16 @@ const SOON: Duration = Duration::from_secs(10);
 /// The ban whose end is awaited, and how much later than that it may be over.
 const SHORT: Duration = Duration::from_secs(2);
 
+/// Packets that are above a limit, and such that are below it.
+const MANY: usize = 3 * BURST as usize;
+const FEW: usize = BURST as usize / 2;
+
 /// A rule like an administrator's, by which the daemon sees which iptables this machine works with.
 const MARK: &str = "-A INPUT -s 203.0.113.1/32 -j ACCEPT\n";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Needs root, and the tool 'ip'. It takes some ten seconds; bans and rules of this machine stay as they are.
+Needs root, and the tool 'ip'. It takes some twenty seconds; bans and rules of this machine stay as they are.
 
 Examples:
   banctl selftest
@@ -61,11 +66,12 @@ struct Bench {
 
 type Step = (&'static str, fn(&mut Bench) -> Result<String, String>);
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("open", open),
     ("start", start),
     ("blocked", blocked),
     ("unblocked", unblocked),
+    ("limited", limited),
     ("expired", expired),
     ("flushed", flushed),
     ("restarted", restarted),
@@ -153,6 +159,23 @@ impl Bench {
         self.lab.sides.iter().try_for_each(act)
     }
 
+    /// Waits until of many packets of the address only those get through that its limit lets; how many those were.
+    fn await_limit(&self, side: &Side) -> Result<usize, String> {
+        let mut arriving = 0;
+        let held = self.patience.until(SOON, || {
+            let start = Instant::now();
+            arriving = self.lab.arriving(side, MANY)?;
+            let limit = f64::from(BURST) + f64::from(RATE) * start.elapsed().as_secs_f64() + 1.0;
+            Ok(arriving > 0 && f64::from(u32::try_from(arriving).unwrap_or(u32::MAX)) <= limit)
+        })?;
+        held.map(|_| arriving).ok_or_else(|| {
+            format!(
+                "{}: {arriving} of {MANY} packets at once of {}, which is limited, arrive",
+                side.family, side.limited
+            )
+        })
+    }
+
     fn banned(&self) -> String {
         self.lab.sides.iter().map(|side| side.banned.to_string()).collect::<Vec<_>>().join(" and ")
     }
@@ -164,6 +187,10 @@ fn seconds(length: Duration) -> String {
 }
 
 fn open(bench: &mut Bench) -> Result<String, String> {
+    for side in &bench.lab.sides {
+        // The first packet may be lost: the kernel notices a while later that the cable is plugged in.
+        bench.patience.until(SOON, || Ok(bench.lab.passes(side).is_ok()))?;
+    }
     bench.await_all(true, SOON)?;
     let families: Vec<&str> = bench.lab.sides.iter().map(|side| side.family).collect();
     let missing = if families.len() == 1 { "; IPv6 is switched off on this machine" } else { "" };
@@ -184,7 +211,7 @@ fn start(bench: &mut Bench) -> Result<String, String> {
 }
 
 fn blocked(bench: &mut Bench) -> Result<String, String> {
-    bench.each(|side| bench.guard.accuse(side.banned))?;
+    bench.each(|side| bench.guard.accuse(side.banned, Stage::Drop))?;
     bench.await_all(false, SOON)?;
     Ok(format!("{HITS} lines in a log, and packets of {} no longer arrive; those of a neighbour do", bench.banned()))
 }
@@ -193,6 +220,32 @@ fn unblocked(bench: &mut Bench) -> Result<String, String> {
     bench.each(|side| bench.guard.unban(side.banned))?;
     bench.await_all(true, SOON)?;
     Ok("unbanned, and they arrive again".to_owned())
+}
+
+fn limited(bench: &mut Bench) -> Result<String, String> {
+    bench.each(|side| bench.guard.accuse(side.limited, Stage::Limit))?;
+    let mut passed = 0;
+    for side in &bench.lab.sides {
+        passed = passed.max(bench.await_limit(side)?);
+    }
+    std::thread::sleep(Duration::from_secs(u64::from(BURST / RATE)));
+    bench.each(|side| match bench.lab.arriving(side, FEW)? {
+        FEW => Ok(()),
+        some => Err(format!(
+            "{}: {some} of {FEW} packets of {} arrive, which is below its limit",
+            side.family, side.limited
+        )),
+    })?;
+    bench.each(|side| bench.guard.accuse(side.limited, Stage::Limit))?;
+    for side in &bench.lab.sides {
+        let dropped = bench.patience.until(SOON, || Ok(bench.lab.arriving(side, FEW)? == 0))?;
+        dropped
+            .ok_or_else(|| format!("{}: packets of {} still pass after its next offence", side.family, side.limited))?;
+    }
+    Ok(format!(
+        "with stage = [\"limit\", \"drop\"], {passed} of {MANY} packets at once arrive, later {FEW} of {FEW}; after the next \
+        offence none"
+    ))
 }
 
 fn expired(bench: &mut Bench) -> Result<String, String> {

@@ -4,7 +4,7 @@ use super::*;
 use crate::filters::pattern::{compile, parse};
 
 /// Any of them, one behind the other, are a pattern.
-const PIECES: [&str; 30] = [
+const PIECES: [&str; 34] = [
     "a",
     "b",
     "ab",
@@ -27,6 +27,10 @@ const PIECES: [&str; 30] = [
     "(?:a|b)+",
     "(?:ab){1,2}",
     "(?:[ab]b)*?",
+    "(?:a|b[^a])*",
+    "(?<user>(?:[^b]|b[^c])*)",
+    "(?:[ab]|c[ab]|ca)*",
+    "(?:c|ab|b)+",
     "(?<user>a*)",
     "(?<user>.+?)",
     "(?:(?<id>b)|ab)",

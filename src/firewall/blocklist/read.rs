@@ -10,6 +10,7 @@ use super::{MARKER, MAX_BYTES};
 use crate::config::problem::Severity;
 use crate::filters::Evidence;
 use crate::ledger::{Direction, Extent, Scope, Target};
+use crate::text::meaning_of;
 use crate::time::{Timestamp, Until};
 
 /// Longest line that is read, in bytes.
@@ -228,17 +229,13 @@ pub(super) fn read_marker(line: &[u8]) -> Option<Known> {
             ("until", text) => until = Some(text.parse().ok()?),
             ("ports", text) => extent.ports = text.split(',').map(|port| port.parse().ok()).collect::<Option<_>>()?,
             ("interface", text) => extent.interface = Some(text.parse().ok()?),
-            ("direction", text) => extent.direction = Some(word(&Direction::WORDS, text)?),
-            ("target", text) => extent.target = Some(word(&Target::WORDS, text)?),
+            ("direction", text) => extent.direction = Some(meaning_of(&Direction::WORDS, text)?),
+            ("target", text) => extent.target = Some(meaning_of(&Target::WORDS, text)?),
             ("evidence", "forgeable") => evidence = Evidence::Forgeable,
             _ => {}
         }
     }
     Some(Known { jail: jail?, since: since?, until: until?, scope: extent.into(), evidence })
-}
-
-fn word<T: Copy>(words: &[(&str, T)], text: &str) -> Option<T> {
-    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
 }
 
 /// A word of the file, fit for a terminal.

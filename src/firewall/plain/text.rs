@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::firewall::ipset::Family;
-use crate::firewall::rules::{Plan, Side, conditions, hashlimit, verdicts};
+use crate::firewall::rules::{Plan, Side, hashlimit, verdicts};
 use crate::firewall::{Count, scope};
 use crate::ledger::{Scope, Target};
 use crate::time::{Timestamp, Until};
@@ -128,7 +128,7 @@ impl Layout {
         let (chain, egress) = (self.plan.chain(), self.plan.egress_chain());
         for (number, scope) in scopes.iter().enumerate() {
             let comment = format!("-m comment --comment {}", comment(scope));
-            for (_, condition) in conditions(scope, Side::From) {
+            for (_, condition) in self.plan.conditions(scope, Side::From) {
                 let _ = writeln!(rules, "-A {chain} {condition}{comment} -j {}", self.list(number, Part::Sources));
             }
             if !self.plan.usual().stops_answers(scope) {
@@ -137,7 +137,7 @@ impl Layout {
             // An address of this machine is never matched: should a ban cover one, it must not cut off everybody.
             let to = format!("-m addrtype ! --dst-type LOCAL -j {}", self.list(number, Part::Destinations));
             for chain in [self.plan.forwards().then_some(chain), Some(egress.as_str())].into_iter().flatten() {
-                for (_, condition) in conditions(scope, Side::To) {
+                for (_, condition) in self.plan.conditions(scope, Side::To) {
                     let _ = writeln!(rules, "-A {chain} {condition}{to}");
                 }
             }

@@ -62,7 +62,10 @@ fn sets_of_a_version_that_did_not_count_are_replaced_and_no_packet_passes_meanwh
         let mut backend = net.open(flavour, |_| ());
         net.guard(|| backend.sync(&[entry("10.99.1.2/32", 600)], Timestamp::now())).unwrap();
         if flavour == Flavour::Nftables {
-            let table = net.run("nft list table inet banward").replace("c4_32_all", "v4_32_all");
+            let table = net
+                .run("nft list table inet banward")
+                .replace("c4_32_all", "v4_32_all")
+                .replace("c6_64_all", "v6_64_all");
             let lines = table.lines().filter(|line| line.trim() != "counter");
             let old: Vec<String> = lines.map(|line| line.replace("counter packets 0 bytes 0 ", "")).collect();
             let file = std::env::temp_dir().join(&net.guarded);

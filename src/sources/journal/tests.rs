@@ -126,6 +126,20 @@ fn a_journal_that_was_left_long_ago_is_read_from_there() {
 }
 
 #[test]
+fn what_comes_after_the_clock_was_set_back_counts() {
+    let entries = [990, 991].map(entry).join("; ");
+    let fake = Fake::new(&format!("if [ $MODE = read ]; then {}; else {entries}; sleep 60; fi", entry(900)));
+    let mut harness = fake.start(|spec| {
+        spec.resume = [(Arc::from("journal"), position(2000))].into();
+        spec.since = Timestamp::from_secs(1000);
+        spec.refill = true;
+    });
+    harness.await_until("the new entries", |harness| harness.seen.len() == 2);
+    assert_eq!(harness.seen, ["sshd: m990", "sshd: m991"]);
+    harness.stop();
+}
+
+#[test]
 fn a_journalctl_that_dies_is_a_trouble_with_its_last_words_and_is_started_again() {
     let script = format!(
         "if [ $MODE = read ]; then {}; elif [ -e $DIR/again ]; then {}; sleep 60; \

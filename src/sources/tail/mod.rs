@@ -107,13 +107,12 @@ impl Tail {
         let mut next_tick = Instant::now() + TICK;
         let mut quiet = 0u32;
         loop {
-            let bell = Arc::clone(self.shared.outlet.bell());
-            bell.wait([], Some(next_tick.saturating_duration_since(Instant::now())))?;
+            self.wait(next_tick)?;
             let hints = self.watch.take();
             let tick = Instant::now() >= next_tick;
             if tick {
                 quiet = quiet.saturating_add(1);
-                let rests = quiet > QUIET_AFTER && self.watch.is_on();
+                let rests = quiet > QUIET_AFTER && self.watch.fd().is_some();
                 next_tick = Instant::now() + if rests { QUIET_TICK } else { TICK };
             } else {
                 quiet = 0;
@@ -141,6 +140,15 @@ impl Tail {
                 // What happened to a file before it was watched woke nobody.
                 self.look(false, &hints)?;
             }
+        }
+    }
+
+    /// Until something happens, or it is time.
+    fn wait(&self, until: Instant) -> Result<(), Stopped> {
+        let (bell, left) = (self.shared.outlet.bell(), until.saturating_duration_since(Instant::now()));
+        match self.watch.fd() {
+            Some(hints) => bell.wait([hints], Some(left)).map(|_| ()),
+            None => bell.wait([], Some(left)).map(|_| ()),
         }
     }
 
