@@ -15,6 +15,9 @@ mod logger;
 // leaf: hashes that nobody outside can foresee
 mod keyed;
 
+// leaf: very many small entries in order
+mod leaves;
+
 // files that people write → the configuration, or all that is wrong with it
 mod config;
 

@@ -6,6 +6,12 @@
 mod allow;
 #[path = "banctl/convert.rs"]
 mod convert;
+#[path = "banctl/files.rs"]
+mod files;
+#[path = "banctl/objects.rs"]
+mod objects;
+#[path = "support/programs.rs"]
+mod programs;
 #[path = "banctl/replay.rs"]
 mod replay;
 #[path = "banctl/selftest.rs"]
@@ -237,6 +243,17 @@ mod filters {
     }
 
     #[test]
+    fn the_nearest_patterns_of_a_mistyped_line_are_those_that_know_most_of_it() {
+        let sshd = concat!(env!("CARGO_MANIFEST_DIR"), "/filters/sshd.toml");
+        let line = "Nov 20 01:30:00 web sshd[1]: Failed passwrd for root from 192.0.2.7 port 1 ssh2";
+        let tried = filters(&workshop(""), &["test", sshd, line]);
+        assert!(tried.stdout.contains("\n  failed-password: It fits as far as the mark"), "{}", tried.stdout);
+        let of_others =
+            tried.stdout.lines().filter(|line| line.starts_with("    ^") && !line.starts_with("    ^Failed "));
+        assert_eq!(of_others.count(), 0, "{}", tried.stdout);
+    }
+
+    #[test]
     fn a_pattern_in_the_shadow_of_another_is_named() {
         let folder = workshop("");
         let pattern = |name: &str, regex: &str| {
@@ -287,6 +304,18 @@ mod answers {
     fn an_empty_list_is_no_data_and_a_message() {
         let (run, _) = Daemon::answering([done("")]).run(&["list"]);
         assert_eq!(run, Run { stdout: String::new(), stderr: "Nobody is banned.\n".to_owned(), code: Some(0) });
+    }
+
+    #[test]
+    fn an_empty_list_of_a_jail_that_is_not_there_names_those_that_are() {
+        let status = status_screen::reply(&status_screen::status("ok", &[]));
+        let answers = [done(""), status];
+        let (run, requests) = Daemon::answering(answers.clone()).run(&["list", "--jail", "nosuch\u{1b}[2J"]);
+        let said = "There is no ban of jail 'nosuch\\u{1b}[2J'.\n\
+                    There is no such jail; there are sshd, ping-drop, manual, list:drop.\n";
+        assert_eq!((run.code, run.stderr.as_str(), requests.len()), (Some(0), said, 2));
+        let (run, _) = Daemon::answering(answers).run(&["list", "--jail", "sshd"]);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), "There is no ban of jail 'sshd'.\n"));
     }
 
     #[test]
@@ -396,7 +425,7 @@ mod status_screen {
     //! What an administrator looks at first.
     use super::*;
 
-    fn status(health: &str, troubles: &[&str]) -> Value {
+    pub(super) fn status(health: &str, troubles: &[&str]) -> Value {
         json!({
             "health": health, "version": "0.1.0", "pid": 411, "started": at(-3629),
             "config": "/etc/banward/banward.toml", "backend": "iptables",
@@ -422,9 +451,14 @@ mod status_screen {
     }
 
     fn answering(status: &Value) -> Daemon {
+        Daemon::answering([reply(status)])
+    }
+
+    /// What the daemon writes.
+    pub(super) fn reply(status: &Value) -> String {
         let mut reply = status.clone();
         reply["reply"] = json!("status");
-        Daemon::answering([format!("{reply}\n")])
+        format!("{reply}\n")
     }
 
     #[test]
@@ -573,6 +607,41 @@ mod failures {
             let (run, _) = Daemon::answering([answer]).run(&["list", "--json"]);
             assert_eq!(run.code, Some(69), "{}", run.stderr);
         }
+    }
+
+    #[test]
+    fn what_a_busy_daemon_did_not_take_is_asked_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let requests = std::thread::spawn(move || {
+            let answers =
+                ["{\"reply\":\"busy\"}\n".to_owned(), "{\"reply\":\"busy\"}\n".to_owned(), done("banned 192.0.2.9")];
+            let once = |answer: String| {
+                let (stream, _) = listener.accept().unwrap();
+                let mut line = String::new();
+                BufReader::new(&stream).read_line(&mut line).unwrap();
+                (&stream).write_all(answer.as_bytes()).unwrap();
+                line
+            };
+            answers.map(once)
+        });
+        let run = Run::of(banctl(&["ban", "192.0.2.9"]).arg("--socket").arg(&socket).output().unwrap());
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), "banned 192.0.2.9\n"));
+        let [first, second, third] = requests.join().unwrap();
+        assert!(first == second && second == third && first.contains("192.0.2.9"), "{first}");
+    }
+
+    #[test]
+    fn a_list_that_a_busy_daemon_took_half_of_is_not_sent_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("list");
+        let many: Vec<String> = (0..200_000).map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string()).collect();
+        fs::write(&list, many.join("\n")).unwrap();
+        let answers = ["{\"reply\":\"continue\"}\n", "{\"reply\":\"busy\"}\n"];
+        let (run, requests) = Daemon::answering(answers).run(&["import", list.to_str().unwrap()]);
+        assert_eq!((run.code, requests.len()), (Some(69), 2), "{}", run.stderr);
+        assert!(run.stderr.contains("too many clients"), "{}", run.stderr);
     }
 
     #[test]
@@ -737,13 +806,41 @@ mod lists_of_others {
     }
 
     #[test]
+    fn a_log_that_is_given_by_mistake_bans_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = "Nov 21 01:30:00 web sshd[4]: Accepted password for root from 198.51.100.7 port 4711 ssh2\n";
+        let log = file(folder.path(), "auth.log", &line.repeat(2000));
+        let refused = run(&["import", "--socket", "/nonexistent", &log]);
+        assert_eq!(refused.code, Some(1));
+        assert!(refused.stderr.contains("nothing was changed"), "{}", refused.stderr);
+        let list = file(folder.path(), "drop.txt", &format!("192.0.2.1 192.0.2.2\n{}", line.repeat(2000)));
+        let (run, requests) = Daemon::answering([done("")]).run(&["import", "--json", &list]);
+        assert_eq!(requests[0]["prefixes"], json!(["192.0.2.1/32", "192.0.2.2/32"]));
+        assert_eq!((&run.json()[0]["entries"], &run.json()[0]["bad_lines"]), (&json!(2), &json!(2000)));
+    }
+
+    #[test]
+    fn a_list_of_which_every_entry_is_refused_is_a_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = file(folder.path(), "drop.txt", "127.0.0.1\n");
+        let why = "127.0.0.1/32 is refused: 127.0.0.0/8 is allowed";
+        let answer = json!({"reply": "done", "message": "list 'drop' has 0 entries", "warnings": [why]});
+        let (run, _) = Daemon::answering([format!("{answer}\n")]).run(&["import", &list]);
+        let said = format!(
+            "list 'drop' has 0 entries\nwarning: {why}\n\
+             The list 'drop' bans nobody: each of its entries is refused, as said above.\n"
+        );
+        assert_eq!((run.code, run.stderr), (Some(1), said));
+    }
+
+    #[test]
     fn a_dry_run_asks_no_daemon_and_says_what_would_be_refused() {
         let folder = tempfile::tempdir().unwrap();
         let list = file(folder.path(), "drop.txt", "192.0.2.1\n127.0.0.1\n0.0.0.0/0\n198.51.100.9\n");
         let config = file(folder.path(), "b.toml", "[allow]\nnetworks = [\"127.0.0.0/8\", \"198.51.100.0/24\"]\n");
         let run = run(&["import", "--dry-run", "--config", &config, &list]);
         assert_eq!(run.code, Some(0));
-        assert!(run.stderr.contains("would have 1 entries, 2 refused, 1 bad lines"), "{}", run.stderr);
+        assert!(run.stderr.contains("would have 1 entry, 2 refused, 1 bad line left"), "{}", run.stderr);
         assert!(run.stderr.contains("198.51.100.9/32 would be refused: 198.51.100.0/24 is allowed"), "{}", run.stderr);
     }
 

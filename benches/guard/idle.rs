@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::host::{cpu, mebibytes, resident, switches, threads};
+use crate::latency;
 use crate::report::Report;
 use crate::scan;
-use crate::support::guard::Guard;
 use crate::support::lab::Lab;
 
 /// The daemon looks around less often once nothing has happened for half a minute.
@@ -26,12 +26,7 @@ pub(crate) fn measure(report: &mut Report) {
     }
     let filters = scan::all_filters();
     let all = scan::jails(&filters, "{ files = [\"DIR/auth.log\"] }");
-    let start = |lab: &Lab, jails: &str| {
-        let mut guard = Guard::new(&format!("[firewall]\nbackend = \"iptables\"\n{jails}"));
-        guard.append("auth.log", "");
-        guard.start(&lab.server);
-        guard
-    };
+    let start = |lab: &Lab, jails: &str| latency::start(lab, &format!("[firewall]\nbackend = \"iptables\"\n{jails}"));
     let guards = [(start(&few_lab, &five), 5), (start(&all_lab, &all), filters.len())];
     std::thread::sleep(SETTLED);
     let before: Vec<(u64, Duration)> = guards.iter().map(|(guard, _)| (switches(guard), cpu(guard))).collect();

@@ -31,12 +31,18 @@ pub(crate) fn config(backend: &str) -> String {
     )
 }
 
+/// A daemon at work on a log that is empty.
+pub(crate) fn start(lab: &Lab, config: &str) -> Guard {
+    let mut guard = Guard::new(config);
+    guard.append("auth.log", "");
+    guard.start(&lab.server);
+    guard
+}
+
 pub(crate) fn measure(report: &mut Report) {
     for backend in ["iptables", "nftables"] {
         let lab = Lab::new();
-        let mut guard = Guard::new(&config(backend));
-        guard.append("auth.log", "");
-        guard.start(&lab.server);
+        let guard = start(&lab, &config(backend));
         let (median, p99) = of_file(&lab, &guard, ROUNDS);
         let beside = format!("p99 {p99:.2} ms of {ROUNDS}; starting one {}", exec(&lab, backend));
         report.row(&format!("{backend}: append to first dropped packet, median"), &format!("{median:.2} ms"), &beside);

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::host::{mebibytes, resident};
-use crate::latency::{HITS, config};
+use crate::latency::{HITS, config, start};
 use crate::report::Report;
 use crate::support::guard::{Guard, now};
 use crate::support::lab::{Host, Lab};
@@ -19,9 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(180);
 pub(crate) fn measure(report: &mut Report) {
     for backend in ["iptables", "nftables"] {
         let lab = Lab::new();
-        let mut guard = Guard::new(&config(backend));
-        guard.append("auth.log", "");
-        guard.start(&lab.server);
+        let mut guard = start(&lab, &config(backend));
         let storm = storm();
         guard.append("auth.log", &storm);
         let written = Instant::now();

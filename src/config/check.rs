@@ -74,12 +74,18 @@ pub(crate) fn check(config: &Config, known: &BTreeMap<String, FilterFacts>, prob
     }
 }
 
+/// Names that a hint may list.
+const FEW: usize = 12;
+
 fn unknown(jail: &Jail, known: &BTreeMap<String, FilterFacts>, problems: &Problems) {
     let names: Vec<&str> = known.keys().map(String::as_str).collect();
-    let hint = match nearest(&jail.filter, &names) {
+    let typed = if jail.filter.is_empty() { &jail.name } else { &jail.filter };
+    let hint = match nearest(typed, &names) {
+        Some(name) if jail.filter.is_empty() => format!("filter = \"{name}\", perhaps"),
         Some(name) => format!("did you mean \"{name}\"?"),
         None if names.is_empty() => "no filter was found in the folders of daemon.filters".to_owned(),
-        None => format!("filters found: {}", names.join(", ")),
+        None if names.len() <= FEW => format!("filters found: {}", names.join(", ")),
+        None => "'banctl filters' lists those that there are".to_owned(),
     };
     if jail.filter.is_empty() {
         return complain(problems, jail, None, format!("jail {} names no filter", jail.name), &hint);

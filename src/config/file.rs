@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::document::{Document, Table, Value};
+use super::document::{Document, Table, Value, nearest};
 use super::jail::{read_jails, read_rules};
 use super::problem::{Problem, Problems};
 use super::text::{Network, Span};
@@ -38,7 +38,8 @@ fn open_main(path: &Path, problems: &Problems) -> Option<Document> {
     if path.try_exists().unwrap_or(true) {
         return Document::open(path, problems);
     }
-    let hint = "name the configuration with --config FILE; the shipped one is config/banward.toml";
+    let hint =
+        "name the configuration with --config FILE; a commented one is installed as /usr/share/banward/banward.toml";
     problems.push(Problem::of_file(path, "there is no such file").hint(hint));
     None
 }
@@ -55,12 +56,16 @@ fn additions(main: &Path, problems: &Problems) -> Vec<PathBuf> {
         }
     };
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.retain(|path| {
-        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        !hidden && path.extension().is_some_and(|extension| extension == "toml")
-    });
     paths.sort();
-    paths
+    let is_hidden = |path: &PathBuf| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    paths.retain(|path| !is_hidden(path));
+    let is_read = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
+    let (read, others): (Vec<PathBuf>, Vec<PathBuf>) = paths.into_iter().partition(is_read);
+    // A likely mistake; what editors and packages leave behind is none.
+    for path in others.iter().filter(|path| path.extension().is_some_and(|extension| extension == "conf")) {
+        problems.push(Problem::of_file(path, "is not read").warning().hint("name it *.toml"));
+    }
+    read
 }
 
 /// Puts what was written, if it made sense, in place of what stood there.
@@ -234,15 +239,17 @@ fn socket(value: Value<'_>) -> Option<PathBuf> {
 
 /// Longest name of a chain in iptables (`XT_EXTENSION_MAXNAMELEN`).
 const MAX_HOOK: usize = 28;
+/// What hooks are nearly always: a name much like one of these is mistyped, and nothing would be blocked there.
+const STANDARD: [&str; 4] = ["INPUT", "FORWARD", "OUTPUT", "DOCKER-USER"];
 
 fn hooks(value: Value<'_>) -> Option<Vec<String>> {
-    let names = value.items();
-    if names.is_empty() {
+    let hooks: Vec<String> = value.items().into_iter().map(hook).collect::<Option<_>>()?;
+    if hooks.iter().all(|hook| hook == "OUTPUT") {
         let problem = value.problem("without a hook, packets of banned addresses would pass");
         value.complain(problem.hint("leave 'hooks' out; to enforce nothing, set backend = \"none\""));
         return None;
     }
-    names.into_iter().map(hook).collect()
+    Some(hooks)
 }
 
 fn hook(value: Value<'_>) -> Option<String> {
@@ -253,5 +260,14 @@ fn hook(value: Value<'_>) -> Option<String> {
         let problem = value.problem(format!("\"{}\" is not the name of a chain", name.escape_debug()));
         value.complain(problem.hint(format!("it has from 1 to {MAX_HOOK} of A-Z a-z 0-9 _ - and no '-' at first")));
     }
-    fits.then(|| name.to_owned())
+    let capitals = STANDARD.iter().find(|known| known.eq_ignore_ascii_case(name)).copied();
+    let meant = capitals.or_else(|| nearest(name, &STANDARD).filter(|known| !name.starts_with(known)));
+    match meant {
+        Some(meant) if meant != name => {
+            let problem = value.problem(format!("\"{}\" is hardly the name of a chain", name.escape_debug()));
+            value.complain(problem.hint(format!("did you mean \"{meant}\"?")));
+            None
+        }
+        _ => fits.then(|| name.to_owned()),
+    }
 }

@@ -7,8 +7,13 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
+use crate::text::{escape, is_plain};
+
 /// Whether a problem keeps the file from being used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Severity {
     Warning,
     Error,
@@ -72,20 +77,21 @@ impl Problem {
 }
 
 /// `path:line:col: message`, the line, carets under the place, and the hint. No newline at the end.
-/// Text from the file is shown with its control characters escaped. `{:#}` leaves out the word for a warning.
+/// Names and text from outside are shown with what a terminal would obey escaped. `{:#}` leaves out the word for a
+/// warning.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.path.display())?;
+        write!(f, "{}:", escape(&self.path.to_string_lossy()))?;
         if let Some(place) = &self.place {
             write!(f, "{}:{}:", place.line, place.column)?;
         }
         let kind = if self.is_error() || f.alternate() { "" } else { " warning:" };
-        write!(f, "{kind} {}", self.message)?;
+        write!(f, "{kind} {}", escape(&self.message))?;
         if let Some(place) = &self.place {
             place.cite(f)?;
         }
         match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {hint}"),
+            Some(hint) => write!(f, "\n  hint: {}", escape(hint)),
             None => Ok(()),
         }
     }
@@ -112,7 +118,7 @@ impl Place {
     fn cite(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let skip = if self.column > Self::SHOWN { self.column - Self::SHOWN / 2 } else { 0 };
         let shown: String =
-            self.text.chars().skip(skip).take(Self::SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+            self.text.chars().skip(skip).take(Self::SHOWN).map(|c| if is_plain(c) { c } else { ' ' }).collect();
         let gutter = self.line.to_string().len();
         let indent = self.column - 1 - skip;
         let carets = "^".repeat(self.width.min(Self::SHOWN.saturating_sub(indent).max(1)));
@@ -171,8 +177,10 @@ mod tests {
 
     #[test]
     fn control_characters_of_a_cited_line_do_not_reach_the_terminal() {
-        let place = Place::of("a = \u{1b}[31m", &(0..1));
-        let problem = Problem { place: Some(place), ..Problem::of_file(Path::new("x"), "m") };
-        assert!(!problem.to_string().contains('\u{1b}'));
+        let place = Place::of("a = \u{1b}[31m\u{202e}b", &(0..1));
+        let problem = Problem::of_file(Path::new("na\u{1b}[31mme"), "m\u{9b}").hint("h\u{7f}");
+        let shown = Problem { place: Some(place), ..problem }.to_string();
+        let expected = "na\\u{1b}[31mme:1:1: m\\u{9b}\n1 | a =  [31m b\n  | ^\n  hint: h\\u{7f}";
+        assert_eq!(shown, expected);
     }
 }

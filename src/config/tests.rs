@@ -284,7 +284,7 @@ fn a_missing_file_names_the_option_to_give_one() {
         &shown,
         "
             banward.toml: there is no such file
-              hint: name the configuration with --config FILE; the shipped one is config/banward.toml",
+              hint: name the configuration with --config FILE; a commented one is installed as /usr/share/banward/banward.toml",
     );
 }
 
@@ -369,6 +369,14 @@ fn settings_that_would_take_over_or_miss_a_chain_are_refused() {
               |         ^^
               hint: leave 'hooks' out; to enforce nothing, set backend = "none""#,
     );
+    for (typed, meant) in
+        [("INPTU", "INPUT"), ("input", "INPUT"), ("FORWRAD", "FORWARD"), ("DOCKER_USER", "DOCKER-USER")]
+    {
+        let said = problems(&format!("[firewall]\nhooks = [\"INPUT\", \"{typed}\"]\n"));
+        assert!(said.contains(&format!("did you mean \"{meant}\"?")), "{typed}: {said}");
+    }
+    assert!(problems("[firewall]\nhooks = [\"INPUT2\", \"ufw-before-input\"]\n").is_empty());
+    assert!(problems("[firewall]\nhooks = [\"OUTPUT\"]\n").contains("would pass"));
 }
 
 #[test]

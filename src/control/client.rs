@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -26,15 +26,17 @@ const MAX_REPLY: u64 = 4 << 20;
 
 /// An open connection to the daemon. It carries one command after another.
 pub(crate) struct Connection {
+    path: PathBuf,
     stream: BufReader<UnixStream>,
     /// The reply line being read, kept for its memory.
     line: Vec<u8>,
+    /// Parts of a request were sent that the daemon knows by this connection.
+    under_way: bool,
 }
 
 impl Connection {
     pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
-        let stream = open_stream(path).map_err(|reason| Error::of_connect(path, reason))?;
-        Ok(Connection { stream: BufReader::with_capacity(64 * 1024, stream), line: Vec::new() })
+        Ok(Connection { path: path.to_owned(), stream: buffered(path)?, line: Vec::new(), under_way: false })
     }
 
     /// Sends a command. The answer must be read to its end before the next command is sent.
@@ -44,18 +46,22 @@ impl Connection {
             Command::Import { .. } | Command::TakeOver { .. } | Command::Unban { .. } => Some(PATIENCE_WITH_MANY),
             _ => Some(PATIENCE),
         };
-        let mut line = serde_json::to_vec(&Request { version: VERSION, command }).map_err(Error::Malformed)?;
-        line.push(b'\n');
-        if line.len() > MAX_REQUEST {
-            return Err(Error::RequestTooLong(line.len()));
+        let mut request = serde_json::to_vec(&Request { version: VERSION, command }).map_err(Error::Malformed)?;
+        request.push(b'\n');
+        if request.len() > MAX_REQUEST {
+            return Err(Error::RequestTooLong(request.len()));
         }
+        self.send(&request, patience)?;
+        Ok(Answer { connection: self, request, patience, asked: Instant::now(), over: false })
+    }
+
+    fn send(&mut self, request: &[u8], patience: Option<Duration>) -> Result<(), Error> {
         self.stream.get_ref().set_read_timeout(patience).map_err(Error::from_io)?;
-        match self.stream.get_mut().write_all(&line) {
-            // A daemon that refuses to listen, because it has too many clients, says so before it hangs up.
-            Err(reason) if is_hang_up(&reason) => {}
-            sent => sent.map_err(Error::from_io)?,
+        match self.stream.get_mut().write_all(request) {
+            // A daemon that does not listen says why before it hangs up.
+            Err(reason) if is_hang_up(&reason) => Ok(()),
+            sent => sent.map_err(Error::from_io),
         }
-        Ok(Answer { connection: self, over: false })
     }
 
     fn read_reply(&mut self) -> Result<Reply, Error> {
@@ -68,6 +74,11 @@ impl Connection {
             _ => Err(Error::HungUp),
         }
     }
+}
+
+fn buffered(path: &Path) -> Result<BufReader<UnixStream>, Error> {
+    let stream = open_stream(path).map_err(|reason| Error::of_connect(path, reason))?;
+    Ok(BufReader::with_capacity(64 * 1024, stream))
 }
 
 /// Connects with a time limit: a daemon that is stopped lets its queue of connections fill up, and then
@@ -87,6 +98,9 @@ fn is_hang_up(reason: &io::Error) -> bool {
 /// The reply lines of one command, in order; ends after the one that ends the answer, or after an error.
 pub(crate) struct Answer<'a> {
     connection: &'a mut Connection,
+    request: Vec<u8>,
+    patience: Option<Duration>,
+    asked: Instant,
     over: bool,
 }
 
@@ -97,13 +111,29 @@ impl Iterator for Answer<'_> {
         if self.over {
             return None;
         }
-        let reply = self.connection.read_reply();
+        let reply = self.read_reply();
+        self.connection.under_way = matches!(reply, Ok(Reply::Continue));
         self.over = reply.as_ref().map_or(true, Reply::ends);
         Some(reply)
     }
 }
 
 impl Answer<'_> {
+    /// The next reply. A daemon with too many clients may let go one that was slow to ask; it is asked again then, as it has
+    /// taken nothing.
+    fn read_reply(&mut self) -> Result<Reply, Error> {
+        loop {
+            match self.connection.read_reply()? {
+                Reply::Busy if self.connection.under_way || self.asked.elapsed() >= PATIENCE => {
+                    return Err(Error::Busy);
+                }
+                Reply::Busy => self.connection.stream = buffered(&self.connection.path)?,
+                reply => return Ok(reply),
+            }
+            self.connection.send(&self.request, self.patience)?;
+        }
+    }
+
     /// For commands that are answered by a single line.
     pub(crate) fn only(mut self) -> Result<Reply, Error> {
         self.next().unwrap_or(Err(Error::HungUp))
@@ -122,6 +152,8 @@ pub(crate) enum Error {
     /// Nothing came in time.
     Silent,
     HungUp,
+    /// Others needed the place again and again, or in the middle of a request of many parts.
+    Busy,
     Io(io::Error),
     ReplyTooLong,
     /// Bytes of the request.
@@ -179,6 +211,7 @@ impl fmt::Display for Error {
             Error::HungUp => {
                 f.write_str("the daemon closed the connection before it had answered. See 'systemctl status banward'.")
             }
+            Error::Busy => f.write_str("the daemon has too many clients. Try again; 'ss -xp' shows who they are."),
             Error::Io(reason) => write!(f, "the connection to the daemon broke: {reason}."),
             Error::ReplyTooLong => write!(f, "the daemon sent a line longer than {MAX_REPLY} bytes."),
             Error::RequestTooLong(length) => {

@@ -174,6 +174,9 @@ pub(crate) enum Reply {
         message: String,
         warnings: Vec<String>,
     },
+    /// The request was not taken, as others needed the place of a client that had not said it yet. The connection ends;
+    /// it may be asked again on another.
+    Busy,
     /// The end of an answer that was refused or failed, and why.
     Refused {
         message: String,
@@ -183,7 +186,7 @@ pub(crate) enum Reply {
 impl Reply {
     /// Whether this line is the last of its answer.
     pub(crate) fn ends(&self) -> bool {
-        matches!(self, Reply::Status(_) | Reply::Why(_) | Reply::Continue | Reply::Done { .. } | Reply::Refused { .. })
+        !matches!(self, Reply::Ban(_) | Reply::Ended(_) | Reply::Allowed(_) | Reply::Event(_))
     }
 }
 

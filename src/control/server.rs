@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::roles::{Role, Roles};
@@ -108,13 +108,13 @@ pub(crate) async fn serve(listener: UnixListener, roles: Roles, calls: mpsc::Sen
         }
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (calls, roles, idle) = (calls.clone(), roles.clone(), Idle::default());
-                let waited_for = idle.clone();
+                let (calls, roles, wait) = (calls.clone(), roles.clone(), Wait::default());
+                let waited_for = wait.clone();
                 let task = tokio::spawn(async move {
                     // A client that went away is no news to anyone.
-                    let _gone = converse(stream, &roles, calls, idle).await;
+                    let _gone = converse(stream, roles, calls, wait).await;
                 });
-                places.0.push_back(Place { idle: waited_for, task: task.abort_handle() });
+                places.0.push_back(Place { wait: waited_for, task });
             }
             // Out of descriptors, most likely: others will be closed.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -128,29 +128,53 @@ pub(crate) async fn serve(listener: UnixListener, roles: Roles, calls: mpsc::Sen
 struct Places(VecDeque<Place>);
 
 struct Place {
-    idle: Idle,
-    task: AbortHandle,
+    wait: Wait,
+    task: JoinHandle<()>,
 }
 
-/// Since when we have waited for a client; nothing while it waits for us.
+/// What is known of the client while the daemon waits for it, to its task and to who gives out the places.
 #[derive(Clone, Debug)]
-struct Idle(Arc<Mutex<Option<Instant>>>);
+struct Wait(Arc<Waited>);
 
-impl Default for Idle {
-    fn default() -> Idle {
-        Idle(Arc::new(Mutex::new(Some(Instant::now()))))
+#[derive(Debug)]
+struct Waited {
+    /// Since when we have waited for the client; nothing while it waits for us.
+    since: Mutex<Option<Instant>>,
+    /// Somebody else needs its place.
+    sent_away: Notify,
+}
+
+impl Default for Wait {
+    fn default() -> Wait {
+        Wait(Arc::new(Waited { since: Mutex::new(Some(Instant::now())), sent_away: Notify::new() }))
     }
 }
 
-impl Idle {
+impl Wait {
     fn set(&self, since: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     fn since(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the client for as long as there is patience, and nobody else needs its place. What it has done already
+    /// counts first: a request that has arrived is answered.
+    async fn patiently<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        self.set(Some(Instant::now()));
+        let done = tokio::select! {
+            biased;
+            done = tokio::time::timeout(PATIENCE, work) => done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            () = self.0.sent_away.notified() => Err(SENT_AWAY.into()),
+        };
+        self.set(None);
+        done
     }
 }
+
+/// How waiting for a client ends whose place somebody else needs.
+const SENT_AWAY: io::ErrorKind = io::ErrorKind::ConnectionAborted;
 
 impl Places {
     /// Sees to it that there is room for one more; `false` where nobody can be sent away.
@@ -159,20 +183,20 @@ impl Places {
         if self.0.len() < MAX_CLIENTS {
             return true;
         }
-        let waits = self.0.iter().enumerate().filter_map(|(place, client)| Some((client.idle.since()?, place)));
+        let waits = self.0.iter().enumerate().filter_map(|(place, client)| Some((client.wait.since()?, place)));
         let longest = waits.min().filter(|(since, _)| since.elapsed() >= TURN);
         let sent_away = longest.and_then(|(_, place)| self.0.remove(place));
-        sent_away.inspect(|place| place.task.abort()).is_some()
+        sent_away.inspect(|place| place.wait.0.sent_away.notify_one()).is_some()
     }
 }
 
-async fn converse(stream: UnixStream, roles: &Roles, calls: mpsc::Sender<Call>, idle: Idle) -> io::Result<()> {
+async fn converse(stream: UnixStream, roles: Arc<Roles>, calls: mpsc::Sender<Call>, wait: Wait) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
     let peer = Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) };
     let (reader, writer) = stream.into_split();
-    let role = roles.of(peer);
+    let role = Arc::clone(&roles).of(peer).await;
     let (reader, writer) = (BufReader::new(reader), BufWriter::new(writer));
-    let mut client = Client { reader, writer, peer, changes: role == Some(Role::Change), calls, idle };
+    let mut client = Client { reader, writer, peer, changes: role == Some(Role::Change), calls, wait };
     if role.is_none() {
         return client.refuse(&roles.refusal()).await;
     }
@@ -191,7 +215,7 @@ struct Client {
     /// Whether it may change something.
     changes: bool,
     calls: mpsc::Sender<Call>,
-    idle: Idle,
+    wait: Wait,
 }
 
 impl Client {
@@ -200,15 +224,27 @@ impl Client {
         let mut line = Vec::new();
         let limit = MAX_REQUEST as u64;
         let mut bounded = (&mut self.reader).take(limit);
-        let count = patiently(&self.idle, bounded.read_until(b'\n', &mut line)).await?;
-        if count == 0 {
-            return Ok(None);
+        match self.wait.patiently(bounded.read_until(b'\n', &mut line)).await {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(why) if why.kind() == SENT_AWAY => {
+                self.say_busy()?;
+                return Ok(None);
+            }
+            Err(why) => return Err(why),
         }
         if line.last() != Some(&b'\n') && line.len() >= MAX_REQUEST {
             self.refuse(&format!("a request may be {MAX_REQUEST} bytes long at most")).await?;
             return Ok(None);
         }
         Ok(Some(line))
+    }
+
+    /// Nothing was asked, or not to its end, so that it can be asked again. It is said if there is room for it right away.
+    fn say_busy(&self) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&Reply::Busy)?;
+        line.push(b'\n');
+        self.writer.get_ref().try_write(&line).map(drop)
     }
 
     /// Answers one request; `false` when nothing further is to be read.
@@ -270,8 +306,9 @@ impl Client {
     async fn follow(&mut self, mut events: broadcast::Receiver<Arc<Event>>) -> io::Result<()> {
         let mut sink = [0u8; 64];
         loop {
-            self.idle.set(Some(Instant::now()));
+            self.wait.set(Some(Instant::now()));
             tokio::select! {
+                () = self.wait.0.sent_away.notified() => return Err(SENT_AWAY.into()),
                 event = events.recv() => match event {
                     Ok(event) => self.reply(&Reply::Event(event)).await?,
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
@@ -292,22 +329,14 @@ impl Client {
 
     async fn reply(&mut self, reply: &Reply) -> io::Result<()> {
         self.write(reply).await?;
-        patiently(&self.idle, self.writer.flush()).await
+        self.wait.patiently(self.writer.flush()).await
     }
 
     async fn write(&mut self, reply: &Reply) -> io::Result<()> {
         let mut line = serde_json::to_vec(reply)?;
         line.push(b'\n');
-        patiently(&self.idle, self.writer.write_all(&line)).await
+        self.wait.patiently(self.writer.write_all(&line)).await
     }
-}
-
-/// Waits for the client.
-async fn patiently<T>(idle: &Idle, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    idle.set(Some(Instant::now()));
-    let done = tokio::time::timeout(PATIENCE, work).await;
-    idle.set(None);
-    done.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 /// Reads a request; the error is for the client.

@@ -5,7 +5,6 @@ mod fail2ban;
 mod takeover;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -19,8 +18,8 @@ use crate::control::{Command, IMPORT_CHUNK, Reply};
 use crate::firewall::blocklist::{self, Line, LineProblem, Parsed};
 use crate::time::{Length, Timestamp};
 
-use super::output::{self, grouped};
-use super::{Context, Error, Outcome, ban, settings};
+use super::output::{self, counted};
+use super::{Context, Error, Outcome, ban, input, settings};
 
 /// Largest file that is read, in bytes: some ten million addresses.
 const MAX_FILE: u64 = 256 << 20;
@@ -31,9 +30,9 @@ const LONGEST_NAME: usize = 64;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A file holds one address, network (192.0.2.0/24) or range
-(192.0.2.1-192.0.2.7) a line, with # and ; comments. Its list replaces the one
-of the same name, so that importing twice changes nothing. What is allowed is
-refused, entry by entry.
+(192.0.2.1-192.0.2.7) a line, with # and ; comments. A line with anything else
+on it bans nobody. The list replaces the one of the same name, so that
+importing twice changes nothing. What is allowed is refused, entry by entry.
 
 With --from, the bans that fail2ban has made are taken over with their ends,
 and how often each address was banned before.
@@ -105,7 +104,11 @@ pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error>
             let (entries, bad_lines) = (list.prefixes.len(), list.bad_lines);
             context.out.json(&JsonImport { list: name, entries, bad_lines, outcome: &outcome })?;
         }
-        complete &= !outcome.is_refused();
+        let spared = spares_all(list, &outcome);
+        if spared {
+            output::say(&format!("The list '{name}' bans nobody: each of its entries is refused, as said above."));
+        }
+        complete &= !outcome.is_refused() && !spared;
     }
     if complete { Ok(()) } else { Err(Error::Said) }
 }
@@ -115,12 +118,12 @@ fn read_all(options: &Options) -> Result<BTreeMap<String, List>, Error> {
     let mut lists: BTreeMap<String, List> = BTreeMap::new();
     for file in &options.files {
         let bytes = read(file).map_err(|reason| Error::File(file.clone(), reason))?;
-        let (prefixes, problems) = parse(&bytes, Timestamp::now());
+        let (prefixes, problems, bad_lines) = parse(&bytes, Timestamp::now());
         name_problems(file, &problems);
         let name = options.name.clone().unwrap_or_else(|| name_of(file));
         let list = lists.entry(name).or_default();
         list.prefixes.extend(prefixes);
-        list.bad_lines += problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+        list.bad_lines += bad_lines;
     }
     for list in lists.values_mut() {
         list.prefixes.sort_unstable();
@@ -130,8 +133,7 @@ fn read_all(options: &Options) -> Result<BTreeMap<String, List>, Error> {
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    let source: Box<dyn Read> =
-        if path == Path::new("-") { Box::new(std::io::stdin().lock()) } else { Box::new(File::open(path)?) };
+    let source = input::open(path, "import --name NAME")?;
     let mut bytes = Vec::new();
     source.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
@@ -140,12 +142,13 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The entries of a blocklist, without those of our own that are over, and what is wrong with which line.
-fn parse(bytes: &[u8], now: Timestamp) -> (Vec<IpNet>, Vec<LineProblem>) {
-    let Parsed { lines, problems } = blocklist::parse(bytes);
+/// The entries of a blocklist, without those of our own that are over, what is wrong with which line, and how many lines
+/// are left out.
+fn parse(bytes: &[u8], now: Timestamp) -> (Vec<IpNet>, Vec<LineProblem>, usize) {
+    let Parsed { lines, problems, bad_lines } = blocklist::parse(bytes);
     let is_over = |line: &Line| line.known.as_ref().is_some_and(|known| known.until.is_over(now));
     let standing = lines.into_iter().filter(|line| !is_over(line));
-    (standing.flat_map(|line| line.prefixes).collect(), problems)
+    (standing.flat_map(|line| line.prefixes).collect(), problems, bad_lines)
 }
 
 /// The parser names a bounded number of lines.
@@ -193,6 +196,12 @@ fn send(connection: &mut Connection, name: &str, list: &List, seconds: Option<u6
     }
 }
 
+/// Whether there is a warning for each entry: what is done of a list is warned of when it is refused, and only then.
+fn spares_all(list: &List, outcome: &Outcome) -> bool {
+    let Outcome::Done { warnings, .. } = outcome else { return false };
+    !list.prefixes.is_empty() && warnings.len() >= list.prefixes.len()
+}
+
 /// What an import would do, as far as that is known without the daemon.
 fn rehearse(name: &str, list: &List, allowed: &[IpNet]) -> Outcome {
     let refusal = |prefix: &IpNet| {
@@ -205,11 +214,11 @@ fn rehearse(name: &str, list: &List, allowed: &[IpNet]) -> Outcome {
     let warnings: Vec<String> = list.prefixes.iter().filter_map(refusal).collect();
     let added = (list.prefixes.len() - warnings.len()) as u64;
     let message = format!(
-        "dry run: list '{name}' would have {} entries, {} refused, {} bad lines left out. \
+        "dry run: list '{name}' would have {}, {} refused, {} left out. \
          The daemon also refuses what covers this machine, its gateways, resolvers and administrators.",
-        grouped(added),
-        grouped(warnings.len() as u64),
-        grouped(list.bad_lines as u64)
+        counted(added, "entry", "entries"),
+        output::grouped(warnings.len() as u64),
+        counted(list.bad_lines as u64, "bad line", "bad lines")
     );
     Outcome::Done { message, warnings }
 }

@@ -12,13 +12,14 @@ use crate::control::client::{self, Answer, Connection};
 use crate::control::{Command, Listed, Reply};
 use crate::filters::Evidence;
 use crate::firewall::Count;
-use crate::ledger::{Ban, Direction, Interface, Scope, Stage, Target};
+use crate::ledger::{Ban, Direction, Interface, MANUAL, Scope, Stage, Target};
+use crate::pipeline::LIST;
 use crate::time::{Timestamp, Until};
 
 use super::output::{self, grouped};
 use super::table::{self, Column};
 use super::when::{Reader, brief};
-use super::{Context, Error, target};
+use super::{Context, Error, status_by, target};
 
 /// Most bans that are held in memory, to be sorted and fitted into a table. More are printed as they come.
 const SORTED: usize = 10_000;
@@ -135,10 +136,24 @@ pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error>
         first.push(ban?);
     }
     if first.is_empty() {
-        output::say("Nobody is banned.");
+        say_nobody(options.jail.as_deref(), &mut connection);
         return Ok(());
     }
     if first.len() > SORTED { print_stream(first, bans, context) } else { print_table(first, context) }
+}
+
+/// Says that there is nothing to show, and of a jail that is not there, which ones are.
+fn say_nobody(jail: Option<&str>, connection: &mut Connection) {
+    let Some(jail) = jail else { return output::say("Nobody is banned.") };
+    output::say(&format!("There is no ban of jail '{jail}'."));
+    // A daemon that does not tell has answered what it was asked.
+    let Ok(status) = status_by(connection) else { return };
+    let jails = status.jails.into_iter().map(|jail| jail.jail);
+    let lists = status.lists.into_iter().map(|list| format!("{LIST}{}", list.list));
+    let known: Vec<String> = jails.chain([MANUAL.to_owned()]).chain(lists).collect();
+    if !known.iter().any(|known| known == jail) {
+        output::say(&format!("There is no such jail; there are {}.", known.join(", ")));
+    }
 }
 
 fn print_table(mut bans: Vec<Listed>, context: &mut Context) -> Result<(), Error> {

@@ -13,6 +13,7 @@ mod export;
 mod filters;
 mod history;
 mod import;
+mod input;
 mod list;
 mod metrics;
 mod near;
@@ -230,10 +231,15 @@ fn run(action: &Action, context: &mut Context) -> Result<(), Error> {
     }
 }
 
-/// Checks a configuration and its filters; problems go to stderr, the verdict to stdout.
+/// Checks a configuration and its filters; problems go to stderr, the verdict to stdout, and both as JSON to stdout.
 fn check(options: &CheckOptions, context: &mut Context) -> Result<(), Error> {
     let path = options.file.as_ref().unwrap_or(&context.globals.config);
-    match check::run(path, &mut io::stderr().lock(), &mut context.out)? {
+    let code = if context.globals.json {
+        check::run_json(path, &mut context.out)
+    } else {
+        check::run(path, &mut io::stderr().lock(), &mut context.out)
+    };
+    match code? {
         0 => Ok(()),
         _ => Err(Error::Unfit),
     }

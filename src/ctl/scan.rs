@@ -1,16 +1,17 @@
 //! `banctl scan`: which lines of log files are evidence, against whom, by which filter. Works offline; it bans nobody.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::input;
 use super::near::Near;
-use super::output::counted;
+use super::output::{counted, json_line};
 use crate::config::problem::Problems;
 use crate::filters::{Clock, Effect, Evidence, Filter, Filters, Finding, Matcher, Memory, Mode, Offender};
+use crate::text::escape;
 use crate::time::Timestamp;
 
 /// What is looked at, and by which filters.
@@ -152,13 +153,8 @@ fn scan(
     let scan = Scan { matcher: Matcher::new(filters.clone()), filters, clock: clock(), json };
     let (mut totals, mut unreadable) = (Totals { near, ..Totals::default() }, 0);
     for path in &args.files {
-        let outcome = if path == Path::new("-") {
-            scan.log(&mut io::stdin().lock(), "-", out, &mut totals)
-        } else {
-            scan.file(path, out, &mut totals)
-        };
-        if let Err(error) = outcome? {
-            writeln!(err, "{}: {error}", path.display())?;
+        if let Err(error) = scan.file(path, out, &mut totals)? {
+            writeln!(err, "{}: {}", escape(&path.to_string_lossy()), escape(&error.to_string()))?;
             unreadable += 1;
         }
     }
@@ -220,7 +216,7 @@ type LogOutcome = Result<io::Result<()>, ScanError>;
 
 impl Scan {
     fn file(&self, path: &Path, out: &mut impl Write, totals: &mut Totals) -> LogOutcome {
-        match File::open(path) {
+        match input::open(path, "scan …") {
             Ok(file) => self.log(&mut BufReader::with_capacity(64 << 10, file), &path.to_string_lossy(), out, totals),
             Err(error) => Ok(Err(error)),
         }
@@ -255,9 +251,9 @@ impl Scan {
         totals: &mut Totals,
     ) -> Result<u64, ScanError> {
         let mut found = Vec::new();
-        self.matcher.search(block, &self.clock, memory, &mut |offset, finding| {
+        self.matcher.search(block, &self.clock, memory, &mut |line, finding| {
             if finding.effect != Effect::Forgive {
-                found.push((offset, finding));
+                found.push((line.start, finding.clone()));
             }
         });
         let (mut line, mut counted) = (first, 0);
@@ -292,11 +288,10 @@ impl Scan {
         let (time, user, evidence) = (finding.time, finding.user.as_deref(), finding.evidence);
         if self.json {
             let row = Row { file, line, filter: &filter.name, pattern, addr, name, time, user, evidence };
-            serde_json::to_writer(&mut *out, &row).map_err(io::Error::from)?;
-            return Ok(out.write_all(b"\n")?);
+            return Ok(json_line(out, &row)?);
         }
         let offender = addr.map_or_else(|| name.unwrap_or_default().to_owned(), |address| address.to_string());
-        write!(out, "{file}:{line}  {offender:<15}  {}/{pattern}  {time}", filter.name)?;
+        write!(out, "{}:{line}  {offender:<15}  {}/{pattern}  {time}", escape(file), filter.name)?;
         match user {
             Some(user) => writeln!(out, "  user={}", user.escape_debug())?,
             None => writeln!(out)?,

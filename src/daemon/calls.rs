@@ -12,9 +12,9 @@ use crate::config::Mode;
 use crate::control::server::{Answer, Call, Peer};
 use crate::control::{Allowed, Command, Granted, Listed, Origin, Reply};
 use crate::firewall::task::Progress;
-use crate::ledger::{Ban, Change, Ended, List};
+use crate::ledger::{Ban, Change, Ended, List, MANUAL};
 use crate::pipeline::Outcome;
-use crate::pipeline::event::Shown;
+use crate::pipeline::event::{Event, Shown};
 use crate::policy::allowlist::Why;
 use crate::policy::grant::Grant;
 use crate::policy::prefix::overlap;
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest reason or comment that is kept, in characters.
 const MAX_REASON: usize = 200;
 
-type Ack = oneshot::Receiver<Result<(), String>>;
+pub(super) type Ack = oneshot::Receiver<Result<(), String>>;
 
 impl Guard {
     pub(super) fn on_call(&mut self, call: Call) {
@@ -59,7 +59,7 @@ impl Guard {
                     Mode::Enforce => format!("banned {}", Shown(prefix)),
                     Mode::Observe => format!("would ban {}: observing, nothing is enforced", Shown(prefix)),
                 };
-                self.conclude(result.map(|outcome| (outcome, message, Vec::new())), answer);
+                self.conclude(result.map(|outcome| (outcome, message, self.stays_banned(prefix, length))), answer);
             }
             Command::Unban { prefixes, all, allow } => {
                 self.chronicle
@@ -82,8 +82,7 @@ impl Guard {
             Command::Allowed => reply(answer, self.allowed()),
             Command::Import { name, prefixes, seconds, .. } => {
                 self.chronicle.audit(peer, &format!("import list '{name}' with {} prefixes", prefixes.len()));
-                let result = self.import(&name, prefixes, seconds);
-                self.conclude(result, answer);
+                self.import(name, prefixes, seconds, answer);
             }
             Command::TakeOver { from, bans, .. } => {
                 let from: String = from.chars().take(MAX_REASON).collect();
@@ -120,11 +119,28 @@ impl Guard {
         } else {
             (self.pipeline.unban(prefixes, grant, now)?, format!("unbanned {}", shown(prefixes)))
         };
-        let message = match grant.and_then(|grant| grant.until.remaining(now)) {
+        let message = match grant.and_then(|grant| grant.until.remaining(grant.since)) {
             Some(length) => format!("{done}; not to be banned for {}", format_duration(length)),
             None => done,
         };
-        Ok((outcome, message, Vec::new()))
+        // A grant ends wider bans too, and with them those of others.
+        let is_other = |event: &&Event| !all && event.prefix.is_some_and(|ended| !prefixes.contains(&ended));
+        let others = outcome.events.iter().filter(is_other).map(|event| event.text.clone()).collect();
+        Ok((outcome, message, others))
+    }
+
+    /// Says so where a ban by hand was there for longer already: asking again never shortens it.
+    fn stays_banned(&self, prefix: IpNet, length: Length) -> Vec<String> {
+        let asked = length.from(Timestamp::now());
+        let bans = self.pipeline.ledger.bans_of(&prefix.trunc()).into_iter();
+        let longer = bans.filter(|ban| &*ban.jail == MANUAL && ban.until > asked);
+        let says = |ban: Ban| match ban.until {
+            Until::Forever => "it was banned for ever already, and stays so; unban it first to shorten that".to_owned(),
+            Until::At(end) => {
+                format!("it was banned until {end} already, and stays so; unban it first to shorten that")
+            }
+        };
+        longer.map(says).collect()
     }
 
     fn allow(&mut self, prefix: IpNet, grant: &Grant) -> Result<Done, String> {
@@ -162,19 +178,6 @@ impl Guard {
         Answer::Rows(standing.chain(granted).map(Reply::Allowed).collect())
     }
 
-    fn import(&mut self, name: &str, prefixes: Vec<IpNet>, seconds: Option<u64>) -> Result<Done, String> {
-        if name.starts_with(crate::pipeline::BLOCKLIST) || name.is_empty() || name.len() > 100 {
-            return Err(format!("'{name}' cannot be the name of a list"));
-        }
-        let now = Timestamp::now();
-        let until = seconds.map_or(Until::Forever, |s| Until::At(now + Duration::from_secs(s)));
-        let listed = if self.firewall.lacks() { prefixes.clone() } else { Vec::new() };
-        let (outcome, refused) = self.pipeline.import(name, prefixes, until, now)?;
-        let outcome = self.insist(outcome, &listed);
-        let message = outcome.events.first().map(|event| event.text.clone()).unwrap_or_default();
-        Ok((outcome, message, refused))
-    }
-
     /// Has the kernel asked for what stands already, too: that it was wanted before does not mean that it is in force.
     fn insist(&self, mut outcome: Outcome, prefixes: &[IpNet]) -> Outcome {
         let now = Timestamp::now();
@@ -198,21 +201,28 @@ impl Guard {
         self.store(Some(on_disk));
         self.chronicle.tell_all(events);
         let progress = self.firewall.progress();
-        tokio::spawn(async move {
-            let both = async { (outcome_of(disk).await, outcome_of(kernel).await) };
-            let failed = match while_it_goes_on(both, &progress, PATIENCE).await {
-                Some((Ok(()), Ok(()))) => None,
-                Some((Err(why), _)) => Some(format!("not safely recorded: {why}")),
-                Some((_, Err(why))) => Some(format!("recorded, but {why}")),
-                None => Some("recorded, but not confirmed yet; see `banctl status`".to_owned()),
-            };
-            let answered = match failed {
-                Some(message) => Reply::Refused { message },
-                None => Reply::Done { message, warnings },
-            };
-            reply(answer, Answer::Reply(answered));
-        });
+        answer_once_done(disk, vec![kernel], progress, Reply::Done { message, warnings }, answer);
     }
+}
+
+/// Answers with `done` once it is durable and all parts of it are in the kernel; else with what failed first.
+pub(super) fn answer_once_done(
+    disk: Ack,
+    kernel: Vec<Ack>,
+    progress: Progress,
+    done: Reply,
+    answer: oneshot::Sender<Answer>,
+) {
+    tokio::spawn(async move {
+        let both = async { (outcome_of(disk).await, outcome_of_all(kernel).await) };
+        let failed = match while_it_goes_on(both, &progress, PATIENCE).await {
+            Some((Ok(()), Ok(()))) => None,
+            Some((Err(why), _)) => Some(format!("not safely recorded: {why}")),
+            Some((_, Err(why))) => Some(format!("recorded, but {why}")),
+            None => Some("recorded, but not confirmed yet; see `banctl status`".to_owned()),
+        };
+        reply(answer, Answer::Reply(failed.map_or(done, |message| Reply::Refused { message })));
+    });
 }
 
 /// What was done, in a sentence, and what was left out.
@@ -230,6 +240,14 @@ async fn while_it_goes_on<T>(work: impl Future<Output = T>, progress: &Progress,
             return None;
         }
     }
+}
+
+async fn outcome_of_all(acks: Vec<Ack>) -> Result<(), String> {
+    let mut all = Ok(());
+    for ack in acks {
+        all = all.and(outcome_of(ack).await);
+    }
+    all
 }
 
 async fn outcome_of(ack: Ack) -> Result<(), String> {

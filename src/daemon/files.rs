@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -13,7 +14,12 @@ use crate::firewall::blocklist::{Blocklist, Known, Line, MAX_BYTES, Parsed, Watc
 use crate::ledger::Ban;
 use crate::pipeline::BLOCKLIST;
 use crate::sandbox::trust;
-use crate::time::{Timestamp, Until};
+use crate::time::Timestamp;
+
+/// A file that was not changed for so long is taken as written.
+const SETTLED: Duration = Duration::from_secs(1);
+/// The same where its last line has no end, or it is empty.
+const WRITTEN: Duration = Duration::from_secs(5);
 
 impl Guard {
     /// Opens the file that is written and those that are read, as configured now.
@@ -51,39 +57,50 @@ impl Guard {
         }
     }
 
-    /// Reads the files that have changed since they were last looked at.
+    /// Reads the files that have changed since they were last taken, and are no longer being written.
     pub(super) fn look_at_files(&mut self, now: Timestamp) {
-        let changed = self.watches.iter_mut().filter_map(|watch| watch.changed().then(|| watch.path().to_owned()));
-        for path in changed.collect::<Vec<_>>() {
-            self.merge_file(&path, now);
+        let mut watches = std::mem::take(&mut self.watches);
+        for watch in &mut watches {
+            let Some(still) = watch.changed() else { continue };
+            if still >= SETTLED && self.merge_file(watch.path(), still, now) {
+                watch.take();
+            } else {
+                self.due.look = self.due.look.min(Instant::now() + SETTLED);
+            }
         }
+        self.watches = watches;
     }
 
-    /// Merges a file that people edit. Its bad lines are named and cost nothing else; a file that is gone bans nobody.
-    fn merge_file(&mut self, path: &Path, now: Timestamp) {
-        let key = path.display().to_string();
-        if let Some(why) = trust::untrusted_list(path) {
-            return self.trouble(key, format!("what this list says from now on is not gone by: {why}"));
-        }
-        let text = match read(path) {
-            Ok(text) => text,
-            Err(why) if why.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(why) => return self.trouble(key, format!("{} cannot be read: {why}", path.display())),
+    /// Merges a file that people edit and that has been as it is for so long; `false` where it looks as if there were more to
+    /// come. Its bad lines are named and cost nothing else; a file that is gone bans nobody.
+    fn merge_file(&mut self, path: &Path, still: Duration, now: Timestamp) -> bool {
+        let text = match trust::untrusted_list(path) {
+            Some(why) => Err(format!("what this list says from now on is not gone by: {why}")),
+            None => read(path).or_else(absent).map_err(|why| format!("{} cannot be read: {why}", path.display())),
         };
-        let parsed = parse(&text);
+        match text {
+            Ok(text) if still < WRITTEN && is_half(&text) && path.exists() => return false,
+            Ok(text) => self.merge(path, &text, now),
+            Err(why) => self.trouble(path.display().to_string(), why),
+        }
+        true
+    }
+
+    fn merge(&mut self, path: &Path, text: &[u8], now: Timestamp) {
+        let key = path.display().to_string();
+        let parsed = parse(text);
         for problem in &parsed.problems {
             log::warn!("{}:{}: {}", path.display(), problem.line, problem.message);
         }
         if text.is_empty() && !self.pipeline.ledger.lists().any(|list| *list.name == *list_name(path)) {
             return self.recovered(&key);
         }
-        match self.pipeline.import(&list_name(path), theirs(&parsed), Until::Forever, now) {
-            Ok((outcome, refused)) => {
+        match self.take_list(list_name(path), theirs(&parsed), now) {
+            Ok(refused) => {
                 for why in refused {
                     log::warn!("{}: {why}", path.display());
                 }
                 self.recovered(&key);
-                self.enact(outcome);
             }
             Err(why) => self.trouble(key, why),
         }
@@ -104,6 +121,15 @@ impl Guard {
             self.write_blocklist();
         }
     }
+}
+
+fn absent(why: io::Error) -> io::Result<Vec<u8>> {
+    if why.kind() == io::ErrorKind::NotFound { Ok(Vec::new()) } else { Err(why) }
+}
+
+/// Whether it may be the beginning of what is being written: half an address may be another one.
+fn is_half(text: &[u8]) -> bool {
+    text.last() != Some(&b'\n')
 }
 
 /// The list that a file stands for.

@@ -1,6 +1,6 @@
 //! The one loop. Everything that can happen is an [`Event`]; each arm is one call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Failure;
+use super::alarm::Alarm;
 use super::chronicle::Chronicle;
 use super::clock::Clock;
+use super::closed::Closed;
 use super::folders::Folders;
+use super::imports::{Judged, Load};
 use super::remains::Remains;
 use crate::config::{Config, Mode};
 use crate::control::server::Call;
-use crate::enforcer::{Enforcer, Witness};
+use crate::enforcer::{Bell, Enforcer, Witness};
 use crate::filters::Suppressed;
 use crate::firewall::blocklist::{Blocklist, Watch};
 use crate::firewall::handshakes::{self, Handshakes};
@@ -27,7 +30,6 @@ use crate::pipeline::event::{Event as Happening, Kind};
 use crate::pipeline::positions::Positions;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::policy::protected::{Probed, Protect};
-use crate::sandbox::Fence;
 use crate::sources::{Batch, Report, Running};
 use crate::text::plural;
 use crate::time::Timestamp;
@@ -36,6 +38,9 @@ use crate::time::Timestamp;
 const REPORTS_AT_ONCE: usize = 64;
 /// Changes that are enough for a batch: the first of a flood need not wait for the last, nor all of them for memory.
 const CHANGES_AT_ONCE: usize = 4096;
+/// Lines wait so long at most for the first list to be in the kernel: what they ask for would come after it anyway, and
+/// reading them would take the processor from it.
+const LISTEN_AFTER: Duration = Duration::from_secs(1);
 /// How often everything is looked at that does not report by itself: while something happens, and while nothing does.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_IDLE: Duration = Duration::from_secs(15);
@@ -43,13 +48,21 @@ const LOOK_IDLE: Duration = Duration::from_secs(15);
 const PROBE_AGAIN: Duration = Duration::from_secs(15);
 /// After a ban they are probed at once, but not more often than this.
 const PROBE_AT_MOST: Duration = Duration::from_secs(1);
-/// Positions without bans, and the blocklist file, are written this long after they changed.
+/// Positions without bans are written this long after they changed.
 const WRITE_AFTER: Duration = Duration::from_secs(1);
+/// What follows a ban is done so long after it: it wakes many threads, and they are not to be in the way of the one that
+/// brings it into the kernel.
+const AFTER_BANS: Duration = Duration::from_millis(5);
+
+/// The key of the trouble that an address may be unprotected.
+const UNPROTECTED: &str = "protected addresses";
 
 /// Everything that can happen to the daemon.
 enum Event {
     Source(Report),
     Firewall(firewall::Report),
+    /// The enforcer has something to tell.
+    Rung,
     Call(Call),
     Protected(Probed),
     Handshake(handshakes::Report),
@@ -61,6 +74,10 @@ enum Event {
     Orphaned(&'static str),
     /// The enforcer has read the configuration again, or cannot.
     Reread(Result<(), String>),
+    /// A list can be taken.
+    Judged(Judged),
+    /// There is nothing to be done but to hand on lists.
+    Leisure,
     Stop,
 }
 
@@ -74,14 +91,15 @@ pub(super) struct Guard {
     /// The process that holds the firewall; when it is gone, so are we.
     pub(super) enforcer: Enforcer,
     pub(super) witness: Witness,
-    /// What this process can reach, where it is fenced off.
-    pub(super) fence: Option<Fence>,
+    pub(super) closed: Closed,
     pub(super) firewall: Task,
     pub(super) kernel: Kernel,
     /// Where the configuration has the kernel asked about forgeable evidence.
     pub(super) handshakes: Option<Handshakes>,
     pub(super) remains: Remains,
     pub(super) blocklist: Option<Blocklist>,
+    /// Lists that the firewall is to get, the first in part.
+    pub(super) loads: VecDeque<Load>,
     pub(super) watches: Vec<Watch>,
     pub(super) folders: Folders,
     /// Something was enacted or written since the last look.
@@ -98,6 +116,8 @@ pub(super) struct Guard {
 
 /// What the loop waits for.
 pub(super) struct Channels {
+    pub(super) alarm: Alarm,
+    pub(super) bell: Bell,
     pub(super) reports: mpsc::Receiver<Report>,
     /// For sources that a reload starts.
     pub(super) reporter: mpsc::Sender<Report>,
@@ -109,6 +129,8 @@ pub(super) struct Channels {
     pub(super) shaker: mpsc::Sender<handshakes::Report>,
     pub(super) reread: mpsc::Receiver<Result<(), String>>,
     pub(super) rereader: mpsc::Sender<Result<(), String>>,
+    pub(super) judged: mpsc::Receiver<Judged>,
+    pub(super) importer: mpsc::Sender<Judged>,
     pub(super) hangup: Signal,
     pub(super) terminate: Signal,
     pub(super) interrupt: Signal,
@@ -121,6 +143,8 @@ pub(super) struct Due {
     pub(super) probed: Instant,
     pub(super) blocklist: Option<Instant>,
     pub(super) positions: Option<Instant>,
+    /// Of a list, if there was no leisure until then.
+    pub(super) part: Option<Instant>,
     pub(super) watchdog: Option<Duration>,
 }
 
@@ -179,12 +203,15 @@ impl Guard {
             match event {
                 Event::Source(report) => self.on_reports(report),
                 Event::Firewall(report) => self.on_firewall(report),
+                Event::Rung => self.firewall.look(),
                 Event::Call(call) => self.on_call(call),
                 Event::Protected(protected) => self.on_protected(protected),
                 Event::Handshake(report) => self.on_handshake(report),
                 Event::Files => self.look_at_files(Timestamp::now()),
-                Event::Deadline => self.on_deadline(),
+                Event::Deadline => self.on_deadline()?,
                 Event::Reload => self.on_hangup(),
+                Event::Judged(judged) => self.on_judged(judged),
+                Event::Leisure => self.hand_on(),
                 Event::Reread(result) => self.settle("enforcer", result.err()),
                 Event::Orphaned(name) => {
                     return Err(Failure::new(format!(
@@ -198,7 +225,7 @@ impl Guard {
     }
 
     async fn next_event(&mut self) -> Event {
-        let deadline = self.deadline();
+        let (deadline, listens, loading) = (self.deadline(), self.listens(), !self.loads.is_empty());
         let channels = &mut self.channels;
         tokio::select! {
             biased;
@@ -207,20 +234,30 @@ impl Guard {
             name = self.enforcer.gone() => Event::Orphaned(name),
             _ = channels.hangup.recv() => Event::Reload,
             Some(report) = channels.firewall.recv() => Event::Firewall(report),
+            () = channels.bell.rung() => Event::Rung,
             Some(protected) = channels.protected.recv() => Event::Protected(protected),
             Some(report) = channels.handshakes.recv() => Event::Handshake(report),
             Some(result) = channels.reread.recv() => Event::Reread(result),
             () = self.folders.changed() => Event::Files,
-            () = tokio::time::sleep_until(deadline) => Event::Deadline,
+            () = channels.alarm.until(deadline) => Event::Deadline,
             Some(call) = channels.calls.recv() => Event::Call(call),
-            Some(report) = channels.reports.recv() => Event::Source(report),
+            Some(judged) = channels.judged.recv() => Event::Judged(judged),
+            Some(report) = channels.reports.recv(), if listens => Event::Source(report),
+            // After whatever else this thread has to do: it serves the clients too.
+            () = tokio::task::yield_now(), if loading => Event::Leisure,
         }
+    }
+
+    /// Whether it is time for lines: at the start the firewall comes first, where it can be had.
+    fn listens(&self) -> bool {
+        let Guard { kernel, troubles, started, .. } = self;
+        kernel.synced || troubles.contains_key("firewall") || Timestamp::now().since(*started) >= LISTEN_AFTER
     }
 
     fn deadline(&self) -> Instant {
         let due = &self.due;
         let mut first = due.look.min(due.probe);
-        for at in [due.blocklist, due.positions].into_iter().flatten() {
+        for at in [due.blocklist, due.positions, due.part].into_iter().flatten() {
             first = first.min(at);
         }
         if let Some(end) = self.pipeline.ledger.next_expiry() {
@@ -249,14 +286,19 @@ impl Guard {
         }
         if banned {
             // Somebody just logged in may be among them: look at once, and lift the ban if so.
-            self.due.probe = self.due.probe.min(self.due.probed + PROBE_AT_MOST);
+            let soon = (self.due.probed + PROBE_AT_MOST).max(Instant::now() + AFTER_BANS);
+            self.due.probe = self.due.probe.min(soon);
         }
     }
 
     fn on_report(&mut self, report: Report, now: Timestamp) -> Outcome {
         match report {
             Report::Batch(batch) => return self.on_batch(batch, now),
-            Report::Trouble { source, log, text } => self.trouble(self.log_key(source, &log), text),
+            Report::Trouble { source, log, text } => {
+                self.trouble(self.log_key(source, &log), text);
+                // Its folder may have been replaced.
+                self.due.look = Instant::now();
+            }
             Report::Recovered { source, log } => self.recovered(&self.log_key(source, &log)),
             Report::Lost { source, log, lines, text } => {
                 if let Some(state) = self.log_state(source, &log) {
@@ -270,7 +312,8 @@ impl Guard {
                     state.cut += lines;
                 }
             }
-            Report::CaughtUp { source } | Report::Ended { source } => self.set_live(source),
+            Report::CaughtUp { source } => self.set_live(source),
+            Report::Ended { source } => self.on_end(source),
         }
         Outcome::default()
     }
@@ -316,10 +359,12 @@ impl Guard {
         }
     }
 
-    /// Hands an outcome on: to the kernel first, then to the ledger, in the same batch.
+    /// Hands an outcome on: to the kernel first, then to the ledger. What comes from a log is read again where it does not
+    /// get there.
     pub(super) fn enact(&mut self, outcome: Outcome) {
         self.send(outcome.changes, None);
-        self.store(None);
+        let soon = Instant::now() + AFTER_BANS;
+        self.due.positions = Some(self.due.positions.map_or(soon, |due| due.min(soon)));
         self.chronicle.tell_all(outcome.events);
         if let Some(handshakes) = &self.handshakes {
             outcome.doubted.into_iter().for_each(|address| handshakes.ask(address));
@@ -400,8 +445,8 @@ impl Guard {
     /// Says which addresses could not be found out and so are not protected.
     pub(super) fn tell_unprotected(&mut self, probed: &Probed) {
         match probed.troubles.first() {
-            Some(trouble) => self.trouble("protected addresses".to_owned(), trouble.to_string()),
-            None => self.recovered("protected addresses"),
+            Some(trouble) => self.trouble(UNPROTECTED.to_owned(), trouble.to_string()),
+            None => self.recovered(UNPROTECTED),
         }
     }
 
@@ -442,13 +487,15 @@ impl Guard {
         }
     }
 
-    fn on_deadline(&mut self) {
+    fn on_deadline(&mut self) -> Result<(), Failure> {
         let (now, instant) = (Timestamp::now(), Instant::now());
         let outcome = self.pipeline.expire(now);
         if !outcome.changes.is_empty() || !outcome.events.is_empty() {
             self.enact(outcome);
         }
-        if self.due.look <= instant {
+        // While nothing happens, what is due soon is done at once: each time to wake costs more than what is done then.
+        let soon = instant + if self.busy { Duration::ZERO } else { LOOK_AGAIN };
+        if self.due.look <= soon {
             let busy = std::mem::take(&mut self.busy);
             // systemd must hear of us more often than its patience lasts.
             let idle = self.due.watchdog.map_or(LOOK_IDLE, |patience| LOOK_IDLE.min(patience / 3));
@@ -462,11 +509,12 @@ impl Guard {
                 self.firewall.sync(self.pipeline.ledger.entries(now));
             }
             self.remove_remains();
+            self.look_at_folders()?;
             if self.due.watchdog.is_some() {
                 notify(&[sd_notify::NotifyState::Watchdog]);
             }
         }
-        if self.due.probe <= instant {
+        if self.due.probe <= soon {
             self.probe();
         }
         if self.due.blocklist.is_some_and(|at| at <= instant) {
@@ -475,6 +523,10 @@ impl Guard {
         if self.due.positions.is_some_and(|at| at <= instant) {
             self.store(None);
         }
+        if self.due.part.is_some_and(|at| at <= instant) {
+            self.hand_on();
+        }
+        Ok(())
     }
 
     /// Probes the protected addresses on a thread of its own: it reads many small files.
@@ -483,9 +535,16 @@ impl Guard {
         (self.due.probed, self.due.probe) = (now, now + PROBE_AGAIN);
         let which: Vec<Protect> = self.config.allow.protect.iter().copied().collect();
         let (prober, witness) = (self.channels.prober.clone(), self.witness.clone());
+        let known = (!self.troubles.contains_key(UNPROTECTED)).then(|| self.protected.clone());
         tokio::task::spawn_blocking(move || {
-            // The loop takes one at a time; when it is busy the next probe will do.
-            let _busy = prober.try_send(witness.probe(&which));
+            let mut found = witness.probe(&which);
+            found.networks.sort_unstable();
+            found.networks.dedup();
+            // What is no news need not wake the loop.
+            if !found.troubles.is_empty() || known.as_ref() != Some(&found.networks) {
+                // The loop takes one at a time; when it is busy the next probe will do.
+                let _busy = prober.try_send(found);
+            }
         });
     }
 
@@ -519,6 +578,13 @@ impl Guard {
         self.sources.get_mut(source).map(|state| state.logs.entry(log.clone()).or_default())
     }
 
+    /// Standard input has ended, perhaps with the program that fed it.
+    fn on_end(&mut self, source: usize) {
+        self.set_live(source);
+        let text = "standard input has ended: its jails see nothing more until the daemon is started again".to_owned();
+        self.trouble(self.log_key(source, "stdin"), text);
+    }
+
     fn set_live(&mut self, source: usize) {
         if let Some(state) = self.sources.get_mut(source) {
             state.live = true;
@@ -529,6 +595,9 @@ impl Guard {
     pub(super) async fn stop(mut self) {
         notify(&[sd_notify::NotifyState::Stopping]);
         self.stop_sources();
+        while !self.loads.is_empty() {
+            self.hand_on();
+        }
         self.store(None);
         self.write_blocklist();
         let on_stop = self.config.firewall.on_stop;

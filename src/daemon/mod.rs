@@ -1,12 +1,15 @@
 //! The daemon: start-up order, one loop, reload and stop.
 
+mod alarm;
 mod calls;
 mod chronicle;
 mod clock;
+mod closed;
 mod counters;
 mod files;
 mod folders;
 mod guard;
+mod imports;
 mod processes;
 mod reload;
 mod remains;

@@ -1,25 +1,29 @@
 //! The daemon parts: into the brain, which this process becomes and which has no rights, the enforcer, which may change
 //! the firewall and nothing else, and the witness, which may look who is logged in and nothing else.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
+use super::closed::Closed;
 use super::{Failure, startup};
 use crate::config::Config;
 use crate::enforcer::{self, Enforcer, Witness};
 use crate::filters::Filters;
 use crate::sandbox::identity::{self, Identity, Wanted};
-use crate::sandbox::{Calls, Fence, capabilities, folders, trust};
+use crate::sandbox::{Fence, capabilities, folders, trust};
 use crate::setup::Setup;
 use crate::sources::{self, Place};
 
-/// The other processes, and what is left open to this one.
+/// The other processes, and what is closed to this one.
 pub(super) struct Processes {
     pub(super) enforcer: Enforcer,
     pub(super) witness: Witness,
-    pub(super) fence: Option<Fence>,
+    /// What the enforcer's bell is made of.
+    pub(super) bell: UnixStream,
+    pub(super) closed: Closed,
 }
 
 /// Opens what takes rights, starts the other processes, and gives all rights up. To be done before there is a second
@@ -40,11 +44,11 @@ pub(super) fn part(path: &Path, setup: &Setup) -> Result<Processes, Failure> {
     let started =
         enforcer::spawn(path).map_err(|why| Failure::new(format!("the other processes cannot be started: {why}")))?;
     give_up(config, identity.as_ref())?;
-    let fence = if config.daemon.sandbox { close(fence) } else { None };
+    let closed = Closed::at_start(config, fence);
     let watched = started.watch();
-    let (enforcer, witness) =
+    let (enforcer, witness, bell) =
         watched.map_err(|why| Failure::new(format!("the other processes cannot be watched: {why}")))?;
-    Ok(Processes { enforcer, witness, fence })
+    Ok(Processes { enforcer, witness, bell, closed })
 }
 
 /// Where the lines of the jails come from, now.
@@ -83,14 +87,4 @@ fn give_up(config: &Config, identity: Option<&Identity>) -> Result<(), Failure> 
         let _joined = identity::join(&identity::existing(&config.daemon.groups));
     }
     capabilities::keep(nothing).map_err(failed("capabilities cannot be given up".to_owned()))
-}
-
-/// Closes files and system calls. Where the kernel cannot, the daemon guards all the same.
-fn close(fence: Fence) -> Option<Fence> {
-    let fenced = fence.enforce();
-    let calls = if fence.runs_programs() { Calls::Programs } else { Calls::NoPrograms };
-    for why in [&fenced, &calls.enforce()].into_iter().filter_map(|done| done.as_ref().err()) {
-        log::warn!("{why}; the daemon runs without that");
-    }
-    fenced.is_ok().then_some(fence)
 }

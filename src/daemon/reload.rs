@@ -21,6 +21,10 @@ impl Guard {
     }
 
     pub(super) fn reload(&mut self) -> Reply {
+        // Of the configuration itself, which could not be read.
+        if let Some(closed) = self.closed.to(&self.config, &[]) {
+            return Reply::Refused { message: needs_restart(&closed) };
+        }
         let (setup, problems) = setup::load(&self.path, Depth::Read);
         super::tell(&problems);
         let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -84,21 +88,20 @@ impl Guard {
             () if old.state_dir != new.state_dir => "state_dir",
             () if old.socket != new.socket => "socket",
             () if self.config.control != config.control => {
-                let text = "[control] has changed: that needs a restart; the old configuration stays in force";
-                return Some(text.to_owned());
+                return Some(needs_restart("[control] has changed"));
             }
             () if old.user != new.user => "user",
             () if old.groups != new.groups => "groups",
             () if old.sandbox != new.sandbox => "sandbox",
             () => {
                 let places = processes::places(config, filters);
-                let closed = self.fence.as_ref()?.closes(config, &places)?;
-                return Some(format!(
-                    "{closed} is needed now, and was closed to the daemon at its start: that needs a restart; \
-                     the old configuration stays in force"
-                ));
+                return self.closed.to(config, &places).as_deref().map(needs_restart);
             }
         };
-        Some(format!("`{changed}` in [daemon] has changed: that needs a restart; the old configuration stays in force"))
+        Some(needs_restart(&format!("`{changed}` in [daemon] has changed")))
     }
+}
+
+fn needs_restart(why: &str) -> String {
+    format!("{why}: that needs a restart; the old configuration stays in force")
 }

@@ -1,6 +1,6 @@
 //! Start-up, in order: ledger, allowlist, blocklist files, firewall, sources, control socket.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Failure;
+use super::alarm::Alarm;
 use super::chronicle::Chronicle;
 use super::clock::Clock;
 use super::folders::Folders;
@@ -20,7 +21,7 @@ use super::remains::Remains;
 use crate::config::{Config, Jail, Mode};
 use crate::control::roles::Roles;
 use crate::control::server;
-use crate::enforcer::Enforcer;
+use crate::enforcer::{Bell, Enforcer};
 use crate::filters::{Evidence, Filter};
 use crate::firewall::{self, FirewallError, Settings, Task};
 use crate::ledger::{Ban, Entry, Ledger, Opened};
@@ -35,7 +36,7 @@ use crate::sources::{self, Place};
 use crate::time::Timestamp;
 
 /// Reports of sources that may wait for the loop. When it is full the sources wait, and their logs with them.
-const REPORTS: usize = 64;
+const REPORTS: usize = 16;
 /// Reports of the firewall, the ledger and the blocklist file; commands of clients.
 const MESSAGES: usize = 64;
 /// A log that is seen for the first time is read from this long ago, or as far as its windows look, if further.
@@ -44,10 +45,12 @@ const FIRST_LOOK: Duration = Duration::from_secs(600);
 /// Makes everything ready and starts it.
 pub(super) fn start(path: PathBuf, setup: Setup, processes: Processes) -> Result<Guard, Failure> {
     let Setup { config, filters } = setup;
-    let Processes { enforcer, witness, fence } = processes;
+    let Processes { enforcer, witness, bell, closed } = processes;
     let now = Timestamp::now();
     let (ledger, opened) = Ledger::open(&config.daemon.state_dir, now).map_err(|why| Failure::new(why.to_string()))?;
-    let roles = Roles::of_groups(&config.control.read_group, &config.control.change_group);
+    let users = witness.clone();
+    let is_member = move |user, group: &str| users.is_member(user, group);
+    let roles = Roles::of_groups(&config.control.read_group, &config.control.change_group, is_member);
     let listener = server::bind(&config.daemon.socket, &roles).map_err(|why| Failure::new(why.to_string()))?;
     let wiring = Wiring::new(&config, &filters, place_of);
     let which: Vec<Protect> = config.allow.protect.iter().copied().collect();
@@ -62,8 +65,11 @@ pub(super) fn start(path: PathBuf, setup: Setup, processes: Processes) -> Result
     let (prober, protected) = mpsc::channel(1);
     let (shaker, handshakes) = mpsc::channel(MESSAGES);
     let (rereader, reread) = mpsc::channel(1);
+    let (importer, judged) = mpsc::channel(1);
     let signals = |kind| signal(kind).map_err(|why| Failure::new(format!("signals cannot be caught: {why}")));
     let channels = Channels {
+        alarm: Alarm::new().map_err(|why| Failure::new(format!("there is no timer: {why}")))?,
+        bell: Bell::new(bell).map_err(|why| Failure::new(format!("the enforcer's bell cannot be heard: {why}")))?,
         reports,
         reporter,
         firewall: firewall_reports,
@@ -74,6 +80,8 @@ pub(super) fn start(path: PathBuf, setup: Setup, processes: Processes) -> Result
         shaker,
         reread,
         rereader,
+        judged,
+        importer,
         hangup: signals(SignalKind::hangup())?,
         terminate: signals(SignalKind::terminate())?,
         interrupt: signals(SignalKind::interrupt())?,
@@ -84,12 +92,13 @@ pub(super) fn start(path: PathBuf, setup: Setup, processes: Processes) -> Result
         sources: Vec::new(),
         enforcer,
         witness,
-        fence,
+        closed,
         firewall,
         kernel: Kernel::default(),
         handshakes: None,
         remains,
         blocklist: None,
+        loads: VecDeque::new(),
         watches: Vec::new(),
         folders: Folders::of(&[]),
         busy: true,
@@ -201,7 +210,7 @@ impl Due {
     pub(super) fn new() -> Due {
         let now = Instant::now();
         let watchdog = sd_notify::watchdog_enabled();
-        Due { look: now, probe: now, probed: now, blocklist: Some(now), positions: None, watchdog }
+        Due { look: now, probe: now, probed: now, blocklist: Some(now), positions: None, part: None, watchdog }
     }
 }
 

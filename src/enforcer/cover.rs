@@ -1,6 +1,8 @@
 //! How many addresses all entries together cover. Wide prefixes are few, so counting entries bounds nothing: without this
 //! a brain that was taken over could shut out whole countries, or everybody around an administrator.
 
+use std::collections::HashSet;
+
 use ipnet::IpNet;
 
 use crate::policy::PrefixLengths;
@@ -14,12 +16,17 @@ pub(super) struct Cover {
     most: [u64; 2],
     /// Of the last list and what was added since: more than what stands, at most until the next list.
     sum: [u64; 2],
+    /// What of this is known not to count twice: lists are imported again and again.
+    counted: HashSet<IpNet>,
 }
+
+/// Most prefixes that are known: four megabytes. Single addresses are none of them, as they hardly count.
+const MOST_KNOWN: usize = 65_536;
 
 impl Cover {
     /// As much as one prefix of these lengths.
     pub(super) fn of(together: PrefixLengths) -> Cover {
-        Cover { most: [size(together.ipv4, 32), size(together.ipv6, 64)], sum: [0, 0] }
+        Cover { most: [size(together.ipv4, 32), size(together.ipv6, 64)], sum: [0, 0], counted: HashSet::new() }
     }
 
     /// Other bounds; what was counted stays.
@@ -30,6 +37,7 @@ impl Cover {
     /// A list replaces all entries.
     pub(super) fn begin(&mut self) {
         self.sum = [0, 0];
+        self.counted = HashSet::new();
     }
 
     /// Counts a prefix, if there is room for it.
@@ -42,10 +50,16 @@ impl Cover {
             IpNet::V4(net) => (0, size(net.prefix_len(), 32)),
             IpNet::V6(net) => (1, size(net.prefix_len(), 64)),
         };
+        if self.counted.contains(&prefix) {
+            return true;
+        }
         let sum = self.sum[family].saturating_add(wanted);
         let fits = sum <= self.most[family];
         if fits {
             self.sum[family] = sum;
+            if wanted > 1 && self.counted.len() < MOST_KNOWN {
+                self.counted.insert(prefix);
+            }
         }
         fits
     }
@@ -69,6 +83,7 @@ mod tests {
         let mut cover = Cover::of(PrefixLengths { ipv4: 23, ipv6: 47 });
         assert!(take(&mut cover, "198.51.100.0/24") && take(&mut cover, "198.51.101.0/25"));
         assert!(!take(&mut cover, "203.0.113.0/24"), "more than is left");
+        assert!(take(&mut cover, "198.51.100.0/24"), "once more is no more");
         assert!(take(&mut cover, "203.0.113.0/25") && !take(&mut cover, "203.0.113.129/32"));
         assert!(take(&mut cover, "2001:db8::/48") && take(&mut cover, "2001:db8:1::/49"), "each family by itself");
         assert!(!take(&mut cover, "2001:db8:2::/48"));

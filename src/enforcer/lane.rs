@@ -17,6 +17,9 @@ use super::message::{LONGEST, Message};
 /// What a socket is handed over with.
 const HANDED: &[u8] = b"lane";
 
+/// Shortest wait for a message: what the kernel tells apart.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
+
 /// One end.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -80,6 +83,13 @@ impl Lane {
                 Ok(_) => return Ok(()),
             }
         }
+    }
+
+    /// How long the next message is waited for; nearly that at least.
+    pub(super) fn wait_for(&self, rest: Option<Duration>) -> io::Result<()> {
+        // Nothing at all would be for ever.
+        let rest = rest.map(|rest| rest.max(LEAST_WAIT));
+        Ok(sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Recv, rest)?)
     }
 
     /// The next message; `None` when the other end is closed. What is no message is an error.

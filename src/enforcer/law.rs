@@ -1,7 +1,7 @@
 //! What the enforcer refuses whoever asks: whom it protects, prefixes that are too wide, and more than its budget. It
 //! reads the configuration and this machine's addresses itself, so that a brain that was taken over cannot say otherwise.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use ipnet::IpNet;
 
 use super::budget::Budget;
 use super::cover::{self, Cover};
-use super::fingerprint;
+use super::witness::Witness;
+use super::{fingerprint, names};
 use crate::config::problem::{Problem, Problems};
 use crate::config::{Config, Mode};
 use crate::firewall::{self, Choice, Refused, Settings};
@@ -19,7 +20,7 @@ use crate::policy;
 use crate::policy::allowlist::Allowlist;
 use crate::policy::prefix::{WIDEST, overlap};
 use crate::policy::protected::{self, Protect};
-use crate::sandbox::trust;
+use crate::sandbox::{Fence, trust};
 use crate::time::Timestamp;
 
 /// Rules of earlier configurations that are remembered: their traces may have to be taken out.
@@ -41,11 +42,12 @@ pub(super) struct Law {
     allowlist: Allowlist,
     which: Vec<Protect>,
     probed: Instant,
-    /// What the last probe found, and the other ends of open sessions, if those are protected.
+    /// What the last probe found.
     found: Vec<(IpNet, Protect)>,
-    sessions: Option<Vec<(IpNet, Protect)>>,
-    /// How often the sessions were others than before.
-    changes_of_sessions: u64,
+    /// What the witness told last, of each that is protected and that only the witness can tell.
+    told: BTreeMap<Protect, Vec<(IpNet, Protect)>>,
+    /// How often that was something else than before.
+    changes: u64,
     fresh: Fresh,
     /// Taken back, until it is said.
     taken_back: Option<Refused>,
@@ -54,6 +56,10 @@ pub(super) struct Law {
     /// Whom the other processes become, and whether they are fenced off: decided once, at the start.
     pub(super) user: String,
     pub(super) sandbox: bool,
+    /// The state folder.
+    state: PathBuf,
+    /// What is open to this process, where it is fenced off.
+    pub(super) fence: Option<Fence>,
     /// The rules of the configurations read so far, the latest last.
     known: Vec<Settings>,
     /// The scopes that were asked for so far: each makes sets, and rules that every packet meets.
@@ -66,7 +72,7 @@ pub(super) struct Law {
 #[derive(Debug, Default)]
 pub(super) struct Fresh {
     entries: Vec<(IpNet, Scope)>,
-    /// Changes of sessions when the first of them was judged, or before.
+    /// [`Law::changes`] when the first of them was judged, or before.
     judged_at: u64,
 }
 
@@ -89,19 +95,26 @@ impl Law {
             which: Vec::new(),
             probed: Instant::now(),
             found: Vec::new(),
-            sessions: None,
-            changes_of_sessions: 0,
+            told: BTreeMap::new(),
+            changes: 0,
             fresh: Fresh::default(),
             taken_back: None,
             budget: Budget::new(),
             cover: Cover::of(WIDEST),
             user: String::new(),
             sandbox: true,
+            state: PathBuf::new(),
+            fence: None,
             known: Vec::new(),
             scopes: BTreeSet::new(),
             named: Choice::Auto,
         };
         law.reread()?;
+        // Until the witness is asked for the first time: their files are not closed yet.
+        if let Some(resolvers) = law.told.get_mut(&Protect::Resolvers) {
+            *resolvers = protected::probe(&[Protect::Resolvers]).networks;
+            law.protect();
+        }
         Ok(law)
     }
 
@@ -120,11 +133,12 @@ impl Law {
         self.allowlist.set_given(&config.allow.networks);
         self.allowlist.set_widest(config.allow.widest);
         self.cover.change(config.allow.together);
-        self.which = config.allow.protect.iter().copied().filter(|what| *what != Protect::AdminSessions).collect();
-        let protected = config.allow.protect.contains(&Protect::AdminSessions);
-        self.sessions = protected.then(|| self.sessions.take().unwrap_or_default());
+        let (told, seen) = config.allow.protect.into_iter().partition(|what| Witness::tells(*what));
+        self.which = seen;
+        self.protect_told(told);
         self.probe();
         (self.user, self.sandbox) = (config.daemon.user, config.daemon.sandbox);
+        self.state = config.daemon.state_dir;
         let mut settings = config.firewall;
         self.named = settings.backend;
         if config.daemon.mode == Mode::Observe {
@@ -138,11 +152,15 @@ impl Law {
     }
 
     /// Whether these rules are or may become those of iptables, or there are such of an earlier daemon to take out.
-    pub(super) fn may_need_iptables(&self) -> bool {
-        let is_iptables = |backend: Choice| matches!(backend, Choice::Auto | Choice::Iptables | Choice::Plain);
-        let left = |settings: &Settings| firewall::traces(settings).into_iter().any(is_iptables);
+    pub(super) fn may_need_iptables(&mut self) -> bool {
         // Observing may become enforcing, by a reload.
-        is_iptables(self.named) || self.known.last().is_some_and(left)
+        if self.named.may_be_iptables() {
+            return true;
+        }
+        let now = self.known.last().map(|settings| settings.chain.as_str().to_owned());
+        let names = now.into_iter().chain(names::read(&self.state));
+        let left: Vec<Choice> = names.flat_map(|name| self.recall(&name).unwrap_or_default()).collect();
+        left.into_iter().any(Choice::may_be_iptables)
     }
 
     /// Looks up this machine's addresses, if that was long ago.
@@ -158,20 +176,26 @@ impl Law {
         self.protect();
     }
 
+    /// Of these it is to be told.
+    fn protect_told(&mut self, kinds: Vec<Protect>) {
+        let known = |kind| (kind, self.told.remove(&kind).unwrap_or_default());
+        self.told = kinds.into_iter().map(known).collect();
+    }
+
     fn protect(&mut self) {
-        let sessions = self.sessions.iter().flatten();
-        let protected: Vec<(IpNet, Protect)> = self.found.iter().chain(sessions).copied().collect();
+        let told = self.told.values().flatten();
+        let protected: Vec<(IpNet, Protect)> = self.found.iter().chain(told).copied().collect();
         self.allowlist.set_protected(&protected);
     }
 
-    /// Whether the other ends of sessions are protected.
-    pub(super) fn protects_sessions(&self) -> bool {
-        self.sessions.is_some()
+    /// What the witness is to be asked for.
+    pub(super) fn asks_for(&self) -> Vec<Protect> {
+        self.told.keys().copied().collect()
     }
 
     /// These entries are in the kernel from now on. To be said after they are: what is looked at too early is not there.
     pub(super) fn note_fresh(&mut self, changes: &[Change]) {
-        if self.sessions.is_none() {
+        if self.told.is_empty() {
             return;
         }
         let room = MOST_FRESH.saturating_sub(self.fresh.entries.len());
@@ -198,12 +222,12 @@ impl Law {
         std::mem::replace(&mut self.fresh, Fresh { entries: Vec::new(), judged_at })
     }
 
-    /// These are the other ends of the sessions that are open.
-    pub(super) fn set_sessions(&mut self, peers: &[IpAddr]) {
-        let open = peers.iter().map(|peer| (IpNet::from(*peer), Protect::AdminSessions)).collect();
-        if self.sessions.as_ref().is_some_and(|known| *known != open) {
-            self.sessions = Some(open);
-            self.changes_of_sessions += 1;
+    /// These addresses are of this kind, now.
+    pub(super) fn set_told(&mut self, kind: Protect, addresses: &[IpAddr]) {
+        let now = addresses.iter().map(|address| (IpNet::from(*address), kind)).collect();
+        if let Some(known) = self.told.get_mut(&kind).filter(|known| **known != now) {
+            *known = now;
+            self.changes += 1;
             self.protect();
         }
     }
@@ -211,7 +235,7 @@ impl Law {
     /// What of this may not stand, now that more is known.
     pub(super) fn take_back(&mut self, fresh: Fresh) -> Vec<Change> {
         let Fresh { mut entries, judged_at } = fresh;
-        if judged_at == self.changes_of_sessions {
+        if judged_at == self.changes {
             return Vec::new();
         }
         let (now, mut refusals) = (Timestamp::now(), Refusals::default());
@@ -223,6 +247,10 @@ impl Law {
     /// What was taken back since this was last asked. It is nothing of what is being asked for meanwhile.
     pub(super) fn taken_back(&mut self) -> Option<Refused> {
         self.taken_back.take()
+    }
+
+    pub(super) fn has_taken_back(&self) -> bool {
+        self.taken_back.is_some()
     }
 
     /// The rules with this fingerprint; the configuration may have been changed to have them.
@@ -237,6 +265,20 @@ impl Law {
         }
         let path = self.path.display();
         Err(format!("the enforcer finds other rules in {path} than the daemon has: reload or restart the daemon"))
+    }
+
+    /// The rules of now under the name that an earlier configuration had for our chain: which backends have left something
+    /// of ours there. Without that nobody may take it for ours.
+    pub(super) fn recall(&mut self, chain: &str) -> Result<Vec<Choice>, String> {
+        let chain = chain.parse().map_err(|why| format!("the enforcer refuses such a name of a chain: {why}"))?;
+        let Some(latest) = self.known.last() else { return Ok(Vec::new()) };
+        let earlier = Settings { chain, ..latest.clone() };
+        let traces = firewall::traces(&earlier);
+        let is_known = self.known.iter().any(|known| fingerprint(known) == fingerprint(&earlier));
+        if !traces.is_empty() && !is_known && self.known.len() < REMEMBERED {
+            self.known.insert(0, earlier);
+        }
+        Ok(traces)
     }
 
     /// The entries that may stand; the others are noted.
@@ -257,7 +299,7 @@ impl Law {
     pub(super) fn permit_changes(&mut self, changes: &mut Vec<Change>, refusals: &mut Refusals) {
         let now = Timestamp::now();
         if self.fresh.is_empty() {
-            self.fresh.judged_at = self.changes_of_sessions;
+            self.fresh.judged_at = self.changes;
         }
         changes.retain(|change| match change {
             Change::Set(entry) => refusals.permits(self.judge(entry, now)),

@@ -42,10 +42,9 @@ pub(super) enum Request {
     Sync { at: At, last: bool, entries: Vec<Entry> },
     /// Steps since, in parts.
     Apply { at: At, last: bool, changes: Vec<Change> },
-    /// Looks whether all is as it was made, and renews what the kernel would forget.
+    /// What was found when the enforcer last rang; else it looks now whether all is as it was made, and renews what the
+    /// kernel would forget.
     Inspect { at: At },
-    /// Whether anybody changed rules since.
-    Glance { session: u32 },
     /// Takes out everything that these rules made.
     Remove(Which),
     /// Reads entries back from the kernel.
@@ -58,6 +57,9 @@ pub(super) enum Request {
     Handshake(IpAddr),
     /// Reads the configuration again, for whom it protects.
     Reread,
+    /// Which backends have left something of ours under this name, which an earlier configuration had for our chain: that
+    /// may be taken out from now on.
+    Recall(String),
 }
 
 /// What the enforcer answers.
@@ -86,8 +88,6 @@ pub(super) enum Reply {
     Mended(String),
     /// What an inspection found.
     Damaged(String),
-    /// `None` where it cannot be known for so little.
-    Glance(Option<bool>),
     Entries {
         last: bool,
         entries: Vec<Entry>,
@@ -211,9 +211,9 @@ impl Message for Request {
                 address.put(out);
             }
             Request::Reread => out.push(10),
-            Request::Glance { session } => {
+            Request::Recall(chain) => {
                 out.push(11);
-                session.put(out);
+                chain.put(out);
             }
         }
     }
@@ -230,7 +230,7 @@ impl Message for Request {
             8 => Request::Traces(Which::take(rest)?),
             9 => Request::Handshake(IpAddr::take(rest)?),
             10 => Request::Reread,
-            11 => Request::Glance { session: u32::take(rest)? },
+            11 => Request::Recall(String::take(rest)?),
             _ => return None,
         })
     }
@@ -287,10 +287,6 @@ impl Message for Reply {
                 out.push(10);
                 text.put(out);
             }
-            Reply::Glance(changed) => {
-                out.push(11);
-                changed.put(out);
-            }
         }
     }
 
@@ -315,7 +311,6 @@ impl Message for Reply {
                 Reply::Full { ceiling, refused, shortage: Wire::take(rest)? }
             }
             10 => Reply::Mended(String::take(rest)?),
-            11 => Reply::Glance(Wire::take(rest)?),
             _ => return None,
         })
     }

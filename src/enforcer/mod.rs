@@ -4,12 +4,14 @@
 //!
 //! All processes run the same binary. When one ends, so do the others, and the kernel keeps what it has.
 
+mod bell;
 mod budget;
 mod client;
 mod cover;
 mod lane;
 mod law;
 mod message;
+pub(crate) mod names;
 mod server;
 mod sessions;
 #[cfg(test)]
@@ -22,10 +24,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+pub(crate) use bell::Bell;
+use bell::Rope;
 pub(crate) use client::Enforcer;
 use client::{ENFORCER, WITNESS};
 use lane::Lane;
@@ -51,16 +56,17 @@ fn fingerprint(settings: &Settings) -> u64 {
 pub(crate) struct Started {
     enforcer: Enforcer,
     witness: Witness,
+    bell: UnixStream,
     children: [(&'static str, Child); 2],
 }
 
 impl Started {
-    /// Watches the processes, each from a thread.
-    pub(crate) fn watch(self) -> io::Result<(Enforcer, Witness)> {
+    /// Watches the processes, each from a thread. The last is what the enforcer's [`Bell`] is made of.
+    pub(crate) fn watch(self) -> io::Result<(Enforcer, Witness, UnixStream)> {
         for (name, child) in self.children {
             self.enforcer.watch(name, child)?;
         }
-        Ok((self.enforcer, self.witness))
+        Ok((self.enforcer, self.witness, self.bell))
     }
 }
 
@@ -72,10 +78,12 @@ pub(crate) fn spawn(config: &Path) -> io::Result<Started> {
     // The enforcer asks the witness itself, on a lane of which nothing stays here.
     let (asking, answering) = Lane::ends()?;
     bans.hand_over(&asking)?;
+    let (bell, rope) = UnixStream::pair()?;
+    bans.hand_over(&rope.into())?;
     let enforcing = again("--enforcer", config, their_bans, Stdio::from(their_questions))?;
     let witnessing = again("--witness", config, their_sessions, Stdio::from(answering))?;
     let (enforcer, witness) = (Enforcer::at(bans, questions)?, Witness::at(sessions)?);
-    Ok(Started { enforcer, witness, children: [(ENFORCER, enforcing), (WITNESS, witnessing)] })
+    Ok(Started { enforcer, witness, bell, children: [(ENFORCER, enforcing), (WITNESS, witnessing)] })
 }
 
 fn again(argument: &str, config: &Path, input: OwnedFd, output: Stdio) -> io::Result<Child> {
@@ -91,19 +99,21 @@ fn again(argument: &str, config: &Path, input: OwnedFd, output: Stdio) -> io::Re
 
 /// The program of the enforcer; the error is for the log.
 pub(crate) fn run(config: &Path) -> Result<(), String> {
-    let law = Law::read(config)?;
+    let mut law = Law::read(config)?;
     let lanes = lane(&io::stdin()).and_then(|bans| Ok([bans, lane(&io::stdout())?]));
     let lanes = lanes.map_err(|why| format!("the enforcer has no lanes: {why}"))?;
     let witness = lanes[0].take_over().map(Lane::of).and_then(Witness::at);
     let witness = witness.map_err(|why| format!("the enforcer has no lane to the witness: {why}"))?;
+    let rope = lanes[0].take_over().map(Rope::of).map_err(|why| format!("the enforcer has no bell: {why}"))?;
     // iptables asks the kernel about sets through a raw socket (libxt_set), and iptables-legacy about everything.
     let raw = if law.may_need_iptables() { CapabilitySet::NET_RAW } else { CapabilitySet::empty() };
     give_up(CapabilitySet::NET_ADMIN | raw, None)?;
     if law.sandbox {
-        warn(Fence::enforcer(config, &lock_file()).enforce());
+        let fence = Fence::enforcer(config, &lock_file());
+        law.fence = warn(fence.enforce()).then_some(fence);
         warn(Calls::Programs.enforce());
     }
-    server::serve(law, lanes, witness).map_err(|why| format!("the enforcer cannot speak to the daemon: {why}"))
+    server::serve(law, lanes, witness, rope).map_err(|why| format!("the enforcer cannot speak to the daemon: {why}"))
 }
 
 /// The program of the witness. It is not fenced off: Landlock would close to it the very processes that it looks into.
@@ -134,10 +144,9 @@ fn give_up(kept: CapabilitySet, identity: Option<&Identity>) -> Result<(), Strin
     given_up.map_err(|why| format!("rights cannot be given up: {}", io::Error::from(why)))
 }
 
-fn warn(done: Result<(), String>) {
-    if let Err(why) = done {
-        log::warn!("{why}");
-    }
+/// Whether it was done; else it is said.
+fn warn(done: Result<(), String>) -> bool {
+    done.inspect_err(|why| log::warn!("{why}")).is_ok()
 }
 
 /// The lock that all iptables programs share. It is made here, because the fence lets nobody make it later.

@@ -1,10 +1,11 @@
 //! The enforcer's process. It answers requests on its two lanes, one thread each, and ends when either is closed: the
-//! kernel keeps what it has.
+//! kernel keeps what it has. Between two requests it looks after what it has put into the kernel.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::bell::Rope;
 use super::budget;
 use super::lane::Lane;
 use super::law::{Law, Refusals};
@@ -12,8 +13,9 @@ use super::message::{At, Noted, PART, Reply, Request, Which};
 use super::sessions::Sessions;
 use super::witness::Witness;
 use crate::firewall::handshakes::has_shaken;
-use crate::firewall::{self, Backend, Choice, FirewallError, Inspection, Refused, Settings};
+use crate::firewall::{self, Backend, Choice, FirewallError, Inspection, Looking, Refused, Settings};
 use crate::ledger::{Change, Entry, Scope};
+use crate::sandbox::Fence;
 use crate::time::Timestamp;
 
 /// What all threads go by.
@@ -31,6 +33,14 @@ pub(super) struct Server {
     session: u32,
     entries: Vec<Entry>,
     changes: Vec<Change>,
+    /// While the kernel holds the whole list, as far as is known.
+    looking: Option<Looking>,
+    /// What was found and is not asked for yet.
+    found: Option<Result<Inspection, FirewallError>>,
+    /// The shortage that was last told.
+    told: Option<String>,
+    /// Rung when there is something to be asked for.
+    rope: Option<Rope>,
 }
 
 /// A thread that panics ends the process.
@@ -44,37 +54,90 @@ fn within_bounds(parts: usize) -> io::Result<()> {
 }
 
 /// Serves both lanes until one is closed.
-pub(super) fn serve(law: Law, lanes: [Lane; 2], witness: Witness) -> io::Result<()> {
+pub(super) fn serve(law: Law, lanes: [Lane; 2], witness: Witness, rope: Rope) -> io::Result<()> {
     let (law, open) = (Arc::new(Mutex::new(law)), Open::default());
     let sessions = Sessions::watch(&law, witness, &open)?;
     let [bans, questions] = lanes;
-    let mut second = Server::new(questions, Arc::clone(&law), Open::default(), Sessions::unknown());
+    let mut second = Server::new(questions, Arc::clone(&law), Open::default(), Sessions::unknown(), None);
     std::thread::Builder::new().name("questions".to_owned()).spawn(move || {
         let ended = second.run();
         // The brain is gone: whatever the other lane is doing, nobody waits for it.
         std::process::exit(i32::from(ended.is_err()));
     })?;
-    Server::new(bans, law, open, sessions).run()
+    Server::new(bans, law, open, sessions, Some(rope)).run()
 }
 
 impl Server {
-    pub(super) fn new(lane: Lane, law: Shared, backend: Open, sessions: Sessions) -> Server {
-        Server { lane, law, backend, sessions, session: 0, entries: Vec::new(), changes: Vec::new() }
+    pub(super) fn new(lane: Lane, law: Shared, backend: Open, sessions: Sessions, rope: Option<Rope>) -> Server {
+        let (entries, changes, looking, found, told) = (Vec::new(), Vec::new(), None, None, None);
+        Server { lane, law, backend, sessions, session: 0, entries, changes, looking, found, told, rope }
     }
 
     /// Answers until the lane is closed.
     pub(super) fn run(&mut self) -> io::Result<()> {
-        while let Some(request) = self.lane.receive()? {
-            let reply = self.answer(request)?;
-            if let Some(reply) = reply {
-                self.lane.send(&reply)?;
+        loop {
+            self.lane.wait_for(self.looking.as_ref().map(Looking::rest))?;
+            match self.lane.receive() {
+                Ok(Some(request)) => self.on_request(request)?,
+                Ok(None) => return Ok(()),
+                // It is time to look.
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+                Err(why) => return Err(why),
             }
-            let waits = self.law().waits();
-            if let Some(soon) = waits {
-                self.sessions.wake(soon);
-            }
+            self.look_after();
+        }
+    }
+
+    fn on_request(&mut self, request: Request) -> io::Result<()> {
+        let reply = self.answer(request)?;
+        if let Some(Reply::Failed(why)) = &reply {
+            self.end_if_shut_out(why);
+        }
+        if let Some(reply) = reply {
+            self.lane.send(&reply)?;
+        }
+        let waits = self.law().waits();
+        if let Some(soon) = waits {
+            self.sessions.wake(soon);
         }
         Ok(())
+    }
+
+    /// Where something failed and what it takes was replaced since the start, it will fail for ever: rather all start anew.
+    fn end_if_shut_out(&self, failed: &str) {
+        let law = self.law();
+        if let Some(path) = law.fence.as_ref().and_then(Fence::replaced) {
+            let path = path.display();
+            log::error!("{failed}; {path} was replaced since the start, and is closed to the enforcer, which ends");
+            std::process::exit(1);
+        }
+    }
+
+    /// Looks, if it is time to, whether all is as it was made, and rings where there is something to tell.
+    fn look_after(&mut self) {
+        let Some((found, shortage)) = self.find() else { return };
+        self.law().tend();
+        if !matches!(found, Ok(Inspection::Intact | Inspection::Mended(_))) {
+            // Nothing more is to be seen until a list has put it right.
+            self.looking = None;
+        }
+        let tells = found != Ok(Inspection::Intact);
+        if tells {
+            self.found = Some(found);
+        }
+        if (tells || shortage != self.told || self.law().has_taken_back())
+            && let Some(rope) = &self.rope
+        {
+            rope.ring();
+        }
+    }
+
+    /// What is found, and what room is lacking, where it is time to look.
+    fn find(&mut self) -> Option<(Result<Inspection, FirewallError>, Option<String>)> {
+        let mut backend = lock(&self.backend);
+        let backend = backend.as_mut()?;
+        let found = self.looking.as_mut()?.look(backend.as_mut(), Timestamp::now())?;
+        Some((found, backend.shortage()))
     }
 
     /// The reply, or none: after a part that is not the last one, or when it was sent in parts already.
@@ -98,9 +161,6 @@ impl Server {
                 self.apply(at)
             }
             Request::Inspect { at } => self.inspect(at),
-            Request::Glance { session } => {
-                self.of_session(session, |backend| backend.glance()).map_or_else(|reply| reply, Reply::Glance)
-            }
             Request::Remove(which) => self.remove(which),
             Request::Held(which) => return self.held(which),
             Request::Look { which, scopes } => return self.look(which, &scopes.into_iter().collect()),
@@ -108,6 +168,7 @@ impl Server {
                 Ok(settings) => Reply::Backends(firewall::traces(&settings)),
                 Err(why) => Reply::Failed(why),
             },
+            Request::Recall(chain) => self.law().recall(&chain).map_or_else(Reply::Failed, Reply::Backends),
             Request::Handshake(address) => has_shaken(address).map_or_else(Reply::Failed, Reply::Handshake),
             Request::Reread => {
                 let reread = self.law().reread();
@@ -140,6 +201,7 @@ impl Server {
 
     fn open(&mut self, which: Which) -> Reply {
         *lock(&self.backend) = None;
+        (self.looking, self.found) = (None, None);
         self.session = self.session.wrapping_add(1);
         let settings = match self.settings_to_open(which) {
             Ok(settings) => settings,
@@ -171,10 +233,21 @@ impl Server {
         self.sessions.look_up();
         self.law().permit_list(&mut entries, &mut refusals);
         match self.of_session(at.session, |backend| backend.sync(&entries, at.now)) {
-            Ok(Ok(())) => self.done(at.now, refusals.all()),
+            Ok(Ok(())) => {
+                self.look_from_now_on();
+                self.done(at.now, refusals.all())
+            }
             Ok(Err(error)) => Reply::Failed(error.to_string()),
             Err(reply) => reply,
         }
+    }
+
+    /// All is as it should be; where anything is enforced, it is to stay so.
+    fn look_from_now_on(&mut self) {
+        self.found = None;
+        let backend = lock(&self.backend);
+        let enforcing = backend.as_ref().filter(|backend| Choice::named(backend.name()) != Some(Choice::None));
+        self.looking = enforcing.map(|backend| Looking::after(backend.as_ref()));
     }
 
     fn apply(&mut self, at: At) -> Reply {
@@ -199,10 +272,9 @@ impl Server {
     }
 
     fn inspect(&mut self, at: At) -> Reply {
-        let look = |backend: &mut dyn Backend| {
-            let found = backend.inspect(at.now)?;
-            backend.rearm(at.now).map(|()| found)
-        };
+        let found = self.found.take();
+        let look =
+            |backend: &mut dyn Backend| found.unwrap_or_else(|| Looking::after(backend).look_now(backend, at.now));
         let found = match self.of_session(at.session, look) {
             Ok(found) => found,
             Err(reply) => return reply,
@@ -227,8 +299,10 @@ impl Server {
         Reply::Done { installed: installed.unwrap_or(0) as u64, refused, shortage: self.shortage() }
     }
 
-    fn shortage(&self) -> Option<String> {
-        lock(&self.backend).as_ref().and_then(|backend| backend.shortage())
+    /// To be told.
+    fn shortage(&mut self) -> Option<String> {
+        self.told = lock(&self.backend).as_ref().and_then(|backend| backend.shortage());
+        self.told.clone()
     }
 
     fn remove(&mut self, which: Which) -> Reply {

@@ -1,5 +1,6 @@
-//! Whose sessions are open, as the witness tells the enforcer by itself: a brain that was taken over could keep silent
-//! about an administrator. In: what was just banned. Out: what of it is in the way of a session, which is taken out again.
+//! Whose sessions are open, and which resolvers there are, as the witness tells the enforcer by itself: a brain that was
+//! taken over could keep silent about an administrator. In: what was just banned. Out: what of it is in the way of a session
+//! or a resolver, which is taken out again.
 //!
 //! A ban does not wait for a look through all processes: the look comes right after it. Before a long list it comes first.
 
@@ -61,11 +62,9 @@ impl Sessions {
 
     /// Looks them up now, and keeps those that are known where that fails.
     pub(super) fn look_up(&self) {
-        if let Some(asking) = &self.0
-            && lock(&asking.law).protects_sessions()
-            && let Ok(Some(peers)) = asking.witness.sessions()
-        {
-            lock(&asking.law).set_sessions(&peers);
+        if let Some(asking) = &self.0 {
+            // Who knows no better goes by what was known.
+            let _known = asking.ask();
         }
     }
 }
@@ -85,15 +84,24 @@ impl Asking {
         io::ErrorKind::BrokenPipe.into()
     }
 
+    /// Asks the witness for all that it tells and that is protected.
+    fn ask(&self) -> io::Result<()> {
+        let kinds = lock(&self.law).asks_for();
+        for kind in kinds {
+            if let Some(addresses) = self.witness.addresses(kind)? {
+                lock(&self.law).set_told(kind, &addresses);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes out what was banned before this and is in the way of a session. When it began; `None` where nothing was.
     fn look_after(&self, open: &Open) -> io::Result<Option<Instant>> {
         let (begun, fresh) = (Instant::now(), lock(&self.law).take_fresh());
         if fresh.is_empty() {
             return Ok(None);
         }
-        if let Some(peers) = self.witness.sessions()? {
-            lock(&self.law).set_sessions(&peers);
-        }
+        self.ask()?;
         let wrong = lock(&self.law).take_back(fresh);
         let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(backend) = open.as_mut().filter(|_| !wrong.is_empty())

@@ -1,9 +1,11 @@
 //! Messages are read as they were written, and nothing else is one; and the enforcer, asked over its own socket by a
 //! brain that was taken over.
 
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use proptest::collection::vec;
@@ -15,6 +17,7 @@ use super::law::Law;
 use super::message::{At, Message, Noted, PART, Reply, Request, Which};
 use super::server::{Open, Server};
 use super::sessions::Sessions;
+use super::witness::{Told, Wanted};
 use super::*;
 use crate::firewall::{Backend, Count, FirewallError, Inspection, Refused};
 use crate::ledger::limit::{LONGEST_REFILL, Limit, Unit};
@@ -75,13 +78,13 @@ fn requests() -> impl Strategy<Value = Request> {
             changes
         }),
         moments().prop_map(|at| Request::Inspect { at }),
-        any::<u32>().prop_map(|session| Request::Glance { session }),
         whiches().prop_map(Request::Remove),
         whiches().prop_map(Request::Held),
         (whiches(), vec(scopes(), 0..9)).prop_map(|(which, scopes)| Request::Look { which, scopes }),
         whiches().prop_map(Request::Traces),
         prefixes().prop_map(|prefix| Request::Handshake(prefix.addr())),
         Just(Request::Reread),
+        "[a-zA-Z-]{0,30}".prop_map(Request::Recall),
     ]
 }
 
@@ -117,7 +120,6 @@ fn replies() -> impl Strategy<Value = Reply> {
             shortage
         }),
         "[a-z ]{0,40}".prop_map(Reply::Mended),
-        any::<Option<bool>>().prop_map(Reply::Glance),
         any::<String>().prop_map(Reply::Damaged),
         (any::<bool>(), vec(entries(), 0..9)).prop_map(|(last, entries)| Reply::Entries { last, entries }),
         (any::<bool>(), vec(noted, 0..9)).prop_map(|(last, seen)| Reply::Seen { last, seen }),
@@ -184,7 +186,7 @@ fn enforcer(config: &str) -> (tempfile::TempDir, PathBuf, Lane) {
     let law = Law::read(&path).unwrap();
     let (ours, theirs) = Lane::pair().unwrap();
     let law = Arc::new(Mutex::new(law));
-    std::thread::spawn(move || Server::new(Lane::of(theirs), law, Open::default(), Sessions::unknown()).run());
+    std::thread::spawn(move || Server::new(Lane::of(theirs), law, Open::default(), Sessions::unknown(), None).run());
     (folder, path, ours)
 }
 
@@ -231,12 +233,15 @@ fn a_brain_that_was_taken_over_bans_no_administrator_even_where_it_is_the_first_
     let (ours, asking) = Lane::ends().unwrap();
     let admin: Arc<Mutex<Vec<IpAddr>>> = Arc::default();
     let known = Arc::clone(&admin);
-    std::thread::spawn(move || witness::answer(&mut Lane::of(asking), || known.lock().unwrap().clone()));
+    std::thread::spawn(move || {
+        let addresses = |wanted| if wanted == Wanted::Sessions { known.lock().unwrap().clone() } else { Vec::new() };
+        witness::answer(&mut Lane::of(asking), |wanted| Told::of(addresses(wanted)))
+    });
     let kernel = Kept::default();
     let open: Open = Arc::new(Mutex::new(Some(Box::new(kernel.clone()))));
     let sessions = Sessions::watch(&law, Witness::at(Lane::of(ours)).unwrap(), &open).unwrap();
     let (mut lane, theirs) = Lane::pair().unwrap();
-    std::thread::spawn(move || Server::new(Lane::of(theirs), law, open, sessions).run());
+    std::thread::spawn(move || Server::new(Lane::of(theirs), law, open, sessions, None).run());
 
     let at = At { session: 0, now: Timestamp::EPOCH };
     let entry =
@@ -312,6 +317,69 @@ impl Backend for Kept {
     fn remove(&mut self) -> Result<(), FirewallError> {
         Ok(())
     }
+}
+
+/// A kernel in which somebody meddles: what looks at it find, in their order.
+struct Meddled(std::collections::VecDeque<Inspection>);
+
+impl Backend for Meddled {
+    fn name(&self) -> &'static str {
+        "iptables"
+    }
+
+    fn look_every(&self) -> Duration {
+        Duration::from_millis(20)
+    }
+
+    fn sync(&mut self, _entries: &[Entry], _now: Timestamp) -> Result<(), FirewallError> {
+        Ok(())
+    }
+
+    fn apply(&mut self, _changes: &[Change], _now: Timestamp) -> Result<(), FirewallError> {
+        Ok(())
+    }
+
+    fn inspect(&mut self, _now: Timestamp) -> Result<Inspection, FirewallError> {
+        Ok(self.0.pop_front().unwrap_or(Inspection::Intact))
+    }
+
+    fn installed(&mut self, _now: Timestamp) -> usize {
+        0
+    }
+
+    fn held(&mut self, _now: Timestamp) -> Result<Vec<Entry>, FirewallError> {
+        Ok(Vec::new())
+    }
+
+    fn remove(&mut self) -> Result<(), FirewallError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_others_change_is_found_without_a_question_and_told_when_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("banward.toml");
+    std::fs::write(&path, "").unwrap();
+    let law = Arc::new(Mutex::new(Law::read(&path).unwrap()));
+    let found = [Inspection::Intact, Inspection::Mended("one".into()), Inspection::Damaged("two".into())];
+    let open: Open = Arc::new(Mutex::new(Some(Box::new(Meddled(found.into())))));
+    let (mut lane, theirs) = Lane::pair().unwrap();
+    let (mut bell, rope) = UnixStream::pair().unwrap();
+    bell.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let rope = Some(Rope::of(rope.into()));
+    std::thread::spawn(move || Server::new(Lane::of(theirs), law, open, Sessions::unknown(), rope).run());
+
+    let at = At { session: 0, now: Timestamp::EPOCH };
+    let all_well = Reply::Done { installed: 0, refused: None, shortage: None };
+    assert_eq!(ask(&mut lane, &Request::Sync { at, last: true, entries: Vec::new() }), all_well);
+    let mut rings = |wanted: Reply| {
+        bell.read_exact(&mut [0]).expect("it rings");
+        assert_eq!(ask(&mut lane, &Request::Inspect { at }), wanted);
+    };
+    rings(Reply::Mended("one".into()));
+    rings(Reply::Damaged("two".into()));
+    assert_eq!(ask(&mut lane, &Request::Inspect { at }), all_well, "it is told once");
 }
 
 #[test]

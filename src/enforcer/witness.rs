@@ -1,6 +1,7 @@
 //! A third process, which looks who is logged in: it alone may look into the processes of others (`CAP_SYS_PTRACE`), to
-//! see which connection belongs to which session. In: a question without content. Out: addresses. It writes nothing,
-//! changes nothing and starts nothing.
+//! see which connection belongs to which session. It also reads what others replace while the daemon runs (the resolvers,
+//! users and groups), because no file is closed to it. In: one of three questions. Out: addresses, or yes or no. It writes
+//! nothing, changes nothing and starts nothing.
 //!
 //! The brain could not tell without it, and an administrator whom nobody protects can be locked out.
 
@@ -15,56 +16,110 @@ use super::lane::Lane;
 use super::message::Message;
 use super::wire::{Rest, Wire};
 use crate::policy::protected::{Probed, Protect, Unreadable, probe};
+use crate::sandbox::identity::is_member;
 
-/// Most sessions that are protected: a message has room for them.
+/// Most addresses of a kind that are protected: a message has room for them.
 const MOST: usize = 4096;
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Who is logged in? Questions are numbered, so that an answer which came too late is never taken for the next one.
-pub(super) struct Question(u64);
-
-/// The answer.
-pub(super) struct Peers {
-    /// Of the question.
+/// What is asked for. Questions are numbered, so that an answer which came too late is never taken for the next one.
+pub(super) struct Question {
     number: u64,
-    found: Found,
+    wanted: Wanted,
 }
 
-/// The other ends of sessions, and what could not be read, if anything.
-pub(super) struct Found {
-    addresses: Vec<IpAddr>,
-    unreadable: Option<(String, String)>,
+/// What the witness may be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Who is logged in?
+    Sessions,
+    /// Who resolves names for this machine?
+    Resolvers,
+    /// Is this user in this group?
+    Member { user: u32, group: String },
+}
+
+/// The answer.
+pub(super) struct Answer {
+    /// Of the question.
+    number: u64,
+    told: Told,
+}
+
+/// What could not be read, and why.
+type Trouble = (String, String);
+
+/// What was found.
+pub(super) enum Told {
+    /// Addresses, and what could not be read, if anything.
+    Addresses {
+        addresses: Vec<IpAddr>,
+        unreadable: Option<Trouble>,
+    },
+    Member(bool),
 }
 
 impl Message for Question {
     fn encode(&self, out: &mut Vec<u8>) {
-        self.0.put(out);
-    }
-
-    fn read(rest: &mut Rest<'_>) -> Option<Self> {
-        u64::take(rest).map(Question)
-    }
-}
-
-impl Message for Peers {
-    fn encode(&self, out: &mut Vec<u8>) {
         self.number.put(out);
-        self.found.unreadable.is_some().put(out);
-        if let Some((path, error)) = &self.found.unreadable {
-            path.put(out);
-            error.put(out);
-        }
-        for address in &self.found.addresses {
-            address.put(out);
+        match &self.wanted {
+            Wanted::Sessions => out.push(1),
+            Wanted::Resolvers => out.push(2),
+            Wanted::Member { user, group } => {
+                out.push(3);
+                user.put(out);
+                group.put(out);
+            }
         }
     }
 
     fn read(rest: &mut Rest<'_>) -> Option<Self> {
         let number = u64::take(rest)?;
-        let unreadable = if bool::take(rest)? { Some((Wire::take(rest)?, Wire::take(rest)?)) } else { None };
-        Some(Peers { number, found: Found { addresses: rest.all()?, unreadable } })
+        let wanted = match u8::take(rest)? {
+            1 => Wanted::Sessions,
+            2 => Wanted::Resolvers,
+            3 => Wanted::Member { user: Wire::take(rest)?, group: Wire::take(rest)? },
+            _ => return None,
+        };
+        Some(Question { number, wanted })
+    }
+}
+
+impl Message for Answer {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.number.put(out);
+        match &self.told {
+            Told::Addresses { addresses, unreadable } => {
+                out.push(1);
+                unreadable.is_some().put(out);
+                if let Some((path, error)) = unreadable {
+                    path.put(out);
+                    error.put(out);
+                }
+                for address in addresses {
+                    address.put(out);
+                }
+            }
+            Told::Member(member) => {
+                out.push(2);
+                member.put(out);
+            }
+        }
+    }
+
+    fn read(rest: &mut Rest<'_>) -> Option<Self> {
+        let number = u64::take(rest)?;
+        let told = match u8::take(rest)? {
+            1 => {
+                let unreadable = if bool::take(rest)? { Some((Wire::take(rest)?, Wire::take(rest)?)) } else { None };
+                Told::Addresses { addresses: rest.all()?, unreadable }
+            }
+            2 => Told::Member(bool::take(rest)?),
+            _ => return None,
+        };
+        Some(Answer { number, told })
     }
 }
 
@@ -89,47 +144,75 @@ impl Witness {
         Ok(Witness(Arc::new(Mutex::new(Asking { lane, number: 0 }))))
     }
 
+    /// Whether addresses of this kind are the witness's to tell.
+    pub(super) fn tells(kind: Protect) -> bool {
+        Wanted::addresses(kind).is_some()
+    }
+
     /// Everything of these kinds that is to be protected now.
     pub(crate) fn probe(&self, which: &[Protect]) -> Probed {
-        let plain: Vec<Protect> = which.iter().copied().filter(|what| *what != Protect::AdminSessions).collect();
-        let mut probed = probe(&plain);
-        if plain.len() == which.len() {
-            return probed;
-        }
-        let protect = Protect::AdminSessions;
-        let mut unreadable = |path: &str, error| {
-            probed.troubles.push(Unreadable { path: PathBuf::from(path), error, protect });
-        };
-        match self.ask() {
-            Ok(found) => {
-                if let Some((path, error)) = found.unreadable {
-                    unreadable(&path, io::Error::other(error));
+        let (told, seen): (Vec<Protect>, Vec<Protect>) = which.iter().partition(|kind| Witness::tells(**kind));
+        let mut probed = probe(&seen);
+        for protect in told {
+            let mut unreadable = |path: &str, error| {
+                probed.troubles.push(Unreadable { path: PathBuf::from(path), error, protect });
+            };
+            match self.look(protect) {
+                Ok((addresses, trouble)) => {
+                    if let Some((path, error)) = trouble {
+                        unreadable(&path, io::Error::other(error));
+                    }
+                    probed.networks.extend(addresses.into_iter().map(|address| (address.into(), protect)));
                 }
-                probed.networks.extend(found.addresses.into_iter().map(|address| (address.into(), protect)));
+                Err(error) if protect == Protect::Resolvers => unreadable("/etc/resolv.conf", error),
+                Err(error) => unreadable("/proc", error),
             }
-            Err(error) => unreadable("/proc", error),
         }
         probed
     }
 
-    /// The other ends of sessions now; `None` where that cannot be found out.
-    pub(super) fn sessions(&self) -> io::Result<Option<Vec<IpAddr>>> {
-        self.ask().map(|found| found.unreadable.is_none().then_some(found.addresses))
+    /// All addresses of this kind now; `None` where that cannot be found out.
+    pub(super) fn addresses(&self, kind: Protect) -> io::Result<Option<Vec<IpAddr>>> {
+        self.look(kind).map(|(addresses, unreadable)| unreadable.is_none().then_some(addresses))
     }
 
-    fn ask(&self) -> io::Result<Found> {
+    fn look(&self, kind: Protect) -> io::Result<(Vec<IpAddr>, Option<Trouble>)> {
+        let wanted = Wanted::addresses(kind).ok_or(io::ErrorKind::InvalidInput)?;
+        match self.ask(wanted)? {
+            Told::Addresses { addresses, unreadable } => Ok((addresses, unreadable)),
+            Told::Member(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Whether a user is in a group now. Where that cannot be found out, nobody is.
+    pub(crate) fn is_member(&self, user: u32, group: &str) -> bool {
+        matches!(self.ask(Wanted::Member { user, group: group.to_owned() }), Ok(Told::Member(true)))
+    }
+
+    fn ask(&self, wanted: Wanted) -> io::Result<Told> {
         let mut asking = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         asking.number += 1;
         let number = asking.number;
-        asking.lane.send(&Question(number))?;
+        asking.lane.send(&Question { number, wanted })?;
         loop {
-            let peers: Peers = asking.lane.receive()?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            match peers.number.cmp(&number) {
+            let answer: Answer = asking.lane.receive()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            match answer.number.cmp(&number) {
                 // The answer to a question that is no longer waited for.
                 Ordering::Less => {}
-                Ordering::Equal => return Ok(peers.found),
+                Ordering::Equal => return Ok(answer.told),
                 Ordering::Greater => return Err(io::ErrorKind::InvalidData.into()),
             }
+        }
+    }
+}
+
+impl Wanted {
+    /// The question for addresses of this kind; the others whoever asks can see.
+    fn addresses(kind: Protect) -> Option<Wanted> {
+        match kind {
+            Protect::AdminSessions => Some(Wanted::Sessions),
+            Protect::Resolvers => Some(Wanted::Resolvers),
+            Protect::OwnAddresses | Protect::Gateways => None,
         }
     }
 }
@@ -145,30 +228,35 @@ pub(super) fn serve([mut brain, mut enforcer]: [Lane; 2]) -> io::Result<()> {
 }
 
 /// Answers until the lane is closed.
-pub(super) fn answer<T: Into<Found>>(lane: &mut Lane, look: impl Fn() -> T) -> io::Result<()> {
-    while let Some(Question(number)) = lane.receive()? {
-        lane.send(&Peers { number, found: look().into() })?;
+pub(super) fn answer(lane: &mut Lane, look: impl Fn(Wanted) -> Told) -> io::Result<()> {
+    while let Some(Question { number, wanted }) = lane.receive()? {
+        lane.send(&Answer { number, told: look(wanted) })?;
     }
     Ok(())
 }
 
-fn look() -> Found {
-    let probed = probe(&[Protect::AdminSessions]);
+fn look(wanted: Wanted) -> Told {
+    let kind = match wanted {
+        Wanted::Sessions => Protect::AdminSessions,
+        Wanted::Resolvers => Protect::Resolvers,
+        Wanted::Member { user, group } => return Told::Member(is_member(user, &group)),
+    };
+    let probed = probe(&[kind]);
     let trouble = probed.troubles.into_iter().next();
     let unreadable = trouble.map(|trouble| (shown(&trouble.path), trouble.error.to_string()));
     let addresses = probed.networks.into_iter().map(|(network, _)| network.addr()).take(MOST).collect();
-    Found { addresses, unreadable }
-}
-
-#[cfg(test)]
-impl From<Vec<IpAddr>> for Found {
-    fn from(addresses: Vec<IpAddr>) -> Found {
-        Found { addresses, unreadable: None }
-    }
+    Told::Addresses { addresses, unreadable }
 }
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
+}
+
+#[cfg(test)]
+impl Told {
+    pub(super) fn of(addresses: Vec<IpAddr>) -> Told {
+        Told::Addresses { addresses, unreadable: None }
+    }
 }
 
 #[cfg(test)]
@@ -178,16 +266,28 @@ mod tests {
     #[test]
     fn what_the_witness_says_is_read_as_it_was_written() {
         let addresses: Vec<IpAddr> = (0..MOST as u128).map(|number| IpAddr::from(number.to_be_bytes())).collect();
-        let found = Found { addresses: addresses.clone(), unreadable: Some(("/proc/1/fd".into(), "no".into())) };
-        let peers = Peers { number: 7, found };
+        let trouble = Some(("/proc/1/fd".to_owned(), "no".to_owned()));
+        let told = Told::Addresses { addresses: addresses.clone(), unreadable: trouble.clone() };
         let mut bytes = Vec::new();
-        peers.encode(&mut bytes);
+        Answer { number: 7, told }.encode(&mut bytes);
         assert!(bytes.len() <= super::super::message::LONGEST);
-        let read = Peers::decode(&bytes).unwrap();
-        assert_eq!(
-            (read.number, read.found.addresses, read.found.unreadable.unwrap().1),
-            (7, addresses, "no".to_owned())
-        );
+        let Answer { number: 7, told: Told::Addresses { addresses: read, unreadable } } =
+            Answer::decode(&bytes).unwrap()
+        else {
+            panic!("another answer")
+        };
+        assert_eq!((read, unreadable), (addresses, trouble));
+    }
+
+    #[test]
+    fn what_the_witness_is_asked_is_read_as_it_was_written() {
+        let member = Wanted::Member { user: 1000, group: "adm".to_owned() };
+        for wanted in [Wanted::Sessions, Wanted::Resolvers, member] {
+            let mut bytes = Vec::new();
+            Question { number: 7, wanted: wanted.clone() }.encode(&mut bytes);
+            let read = Question::decode(&bytes).unwrap();
+            assert_eq!((read.number, read.wanted), (7, wanted));
+        }
     }
 
     #[test]
@@ -195,19 +295,21 @@ mod tests {
         let (ours, theirs) = Lane::pair().unwrap();
         let witness = Witness::waiting(ours, Duration::from_millis(200)).unwrap();
         let mut theirs = Lane::of(theirs);
-        let answer = |number: u64, last| Peers { number, found: vec![IpAddr::from([192, 0, 2, last])].into() };
-        assert!(witness.sessions().is_err(), "nobody answers");
+        let told = |last| Told::of(vec![IpAddr::from([192, 0, 2, last])]);
+        let answer = |number: u64, last| Answer { number, told: told(last) };
+        let sessions = || witness.addresses(Protect::AdminSessions);
+        assert!(sessions().is_err(), "nobody answers");
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for number in [1, 2] {
-                    let Question(asked) = theirs.receive().unwrap().unwrap();
-                    assert_eq!(asked, number);
+                    let asked: Question = theirs.receive().unwrap().unwrap();
+                    assert_eq!(asked.number, number);
                     theirs.send(&answer(number, u8::try_from(number).unwrap())).unwrap();
                 }
             });
-            assert_eq!(witness.sessions().unwrap(), Some(vec![IpAddr::from([192, 0, 2, 2])]));
+            assert_eq!(sessions().unwrap(), Some(vec![IpAddr::from([192, 0, 2, 2])]));
         });
         theirs.send(&answer(99, 1)).unwrap();
-        assert!(witness.sessions().is_err(), "nobody has asked that");
+        assert!(sessions().is_err(), "nobody has asked that");
     }
 }

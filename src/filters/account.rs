@@ -1,7 +1,8 @@
 //! The account that a line names: the group `user` of a pattern. In: a side of the pattern, or the group's text. Out:
 //! whether it is always the true one, and the name as it is kept.
 
-use std::sync::Arc;
+use std::fmt;
+use std::ops::Deref;
 
 use regex_syntax::ast::{self, Ast, GroupKind};
 
@@ -10,6 +11,14 @@ use super::pattern::{ends_with_anchor, parse};
 
 /// Longest user name kept, in bytes.
 const LONGEST_USER: usize = 64;
+
+/// A user name as it is kept: valid text, at most [`LONGEST_USER`] bytes. It lies in the hit itself: nearly every hit has
+/// one, and an allocation would be made by the thread that reads and freed by the one that judges.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct User {
+    length: u8,
+    bytes: [u8; LONGEST_USER],
+}
 
 /// One side of a pattern that has the group `user` at its top level.
 struct Parts<'p> {
@@ -59,19 +68,42 @@ pub(super) fn settles(side: &str, flags: &str, behind: bool) -> bool {
     settled().unwrap_or(false)
 }
 
-/// A user name as it is kept: valid text, at most [`LONGEST_USER`] bytes; `None` when it is empty.
-pub(super) fn shortened(name: &[u8]) -> Option<Arc<str>> {
-    let text = String::from_utf8_lossy(name.get(..name.len().min(LONGEST_USER * 4))?);
-    let mut end = text.len().min(LONGEST_USER);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+impl User {
+    /// `None` when the name is empty.
+    pub(crate) fn new(name: &[u8]) -> Option<User> {
+        let beginning = name.get(..LONGEST_USER * 4).unwrap_or(name);
+        let text = String::from_utf8_lossy(beginning);
+        let mut end = text.len().min(LONGEST_USER);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut bytes = [0; LONGEST_USER];
+        bytes.get_mut(..end)?.copy_from_slice(text.as_bytes().get(..end)?);
+        (end > 0).then_some(User { length: u8::try_from(end).ok()?, bytes })
     }
-    text.get(..end).filter(|name| !name.is_empty()).map(Arc::from)
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
+
+    /// Whether this is surely all of the name, so that no other one is kept in the same way.
+    pub(super) fn is_whole(&self) -> bool {
+        usize::from(self.length) <= LONGEST_USER - 4 && (self.is_ascii() || !self.contains(char::REPLACEMENT_CHARACTER))
+    }
 }
 
-/// Whether a name as it is kept is surely all of the name, so that no other one is kept in the same way.
-pub(super) fn is_whole(kept: &str) -> bool {
-    kept.len() <= LONGEST_USER - 4 && !kept.contains(char::REPLACEMENT_CHARACTER)
+impl Deref for User {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
 }
 
 #[cfg(test)]
@@ -102,9 +134,9 @@ mod tests {
 
     #[test]
     fn a_name_that_was_cut_or_mended_is_not_whole() {
-        let kept = |name: &[u8]| super::shortened(name).unwrap();
-        assert!(super::is_whole(&kept(b"bob")) && super::is_whole(&kept("ü".repeat(30).as_bytes())));
-        assert!(!super::is_whole(&kept(&[b'a'; 65])) && !super::is_whole(&kept("ü".repeat(33).as_bytes())));
-        assert!(!super::is_whole(&kept(b"bob\xff")));
+        let is_whole = |name: &[u8]| super::User::new(name).unwrap().is_whole();
+        assert!(is_whole(b"bob") && is_whole("ü".repeat(30).as_bytes()));
+        assert!(!is_whole(&[b'a'; 65]) && !is_whole("ü".repeat(33).as_bytes()));
+        assert!(!is_whole(b"bob\xff"));
     }
 }

@@ -4,9 +4,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Offender;
+use super::bytes::run_of;
 
 /// Longest text of an IPv6 address with an embedded IPv4 one (RFC 4291: 45 bytes), and a port or a stray colon.
 const LONGEST: usize = 51;
+
+/// Longest text of an IPv4 address, with the byte behind it.
+const LONGEST_IPV4: usize = 16;
 
 /// What mail servers write before an IPv6 address in brackets (RFC 5321).
 const TAG: &[u8] = b"IPv6:";
@@ -66,7 +70,7 @@ pub(crate) fn address_at(text: &[u8], start: usize) -> Option<(IpAddr, usize)> {
 /// itself does not tell the second from an address without a port, so the pattern must.
 pub(crate) fn address_before_port(text: &[u8], start: usize, mark: u8) -> Option<Found<'_>> {
     let rest = text.get(start..)?;
-    let run = rest.iter().take(LONGEST + 1).take_while(|byte| is_address_byte(**byte)).count();
+    let run = run_of(rest, LONGEST + 1, is_address_byte);
     let run = rest.get(..run)?;
     let run = run.strip_suffix(b":").or_else(|| run.strip_suffix(b".")).unwrap_or(run);
     let (address, port) = run.split_at_checked(memchr::memrchr(mark, run)?)?;
@@ -130,34 +134,38 @@ pub(crate) fn tuple_at(text: &[u8], start: usize) -> Option<Found<'_>> {
 /// Four decimal numbers. Leading zeros do not make them octal, and no number has more than three digits.
 fn ipv4(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
     let mut octets = [0u8; 4];
-    let mut at = 0;
-    for (index, octet) in octets.iter_mut().enumerate() {
-        if index > 0 {
-            if text.get(at) != Some(&b'.') {
-                return None;
-            }
-            at += 1;
+    let (mut index, mut number, mut digits) = (0, 0u16, 0);
+    for at in 0..LONGEST_IPV4 {
+        // The end of the text ends a number, as any other byte does.
+        let byte = text.get(at).copied().unwrap_or(b' ');
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 && digits < 3 {
+            (number, digits) = (number * 10 + u16::from(digit), digits + 1);
+            continue;
         }
-        let (start, mut number) = (at, 0u16);
-        while let Some(digit @ b'0'..=b'9') = text.get(at)
-            && at < start + 3
-        {
-            number = number * 10 + u16::from(digit - b'0');
-            at += 1;
-        }
-        if at == start {
+        if digits == 0 {
             return None;
         }
-        *octet = u8::try_from(number).ok()?;
+        octets[index] = u8::try_from(number).ok()?;
+        if index == 3 {
+            return Some((Ipv4Addr::from(octets), at));
+        }
+        if byte != b'.' {
+            return None;
+        }
+        (index, number, digits) = (index + 1, 0, 0);
     }
-    Some((Ipv4Addr::from(octets), at))
+    None
 }
 
 /// All forms of RFC 4291, also without any compression, as the kernel prints them. A colon or full stop after the
 /// address belongs to the sentence around it, and a last group that no address can have is a port.
 fn ipv6(text: &[u8]) -> Option<(IpAddr, usize)> {
-    let run = text.iter().take(LONGEST + 1).take_while(|byte| is_address_byte(**byte)).count();
-    let parse = |length: usize| -> Option<Ipv6Addr> { std::str::from_utf8(text.get(..length)?).ok()?.parse().ok() };
+    let run = run_of(text, LONGEST + 1, is_address_byte);
+    let parse = |length: usize| -> Option<Ipv6Addr> {
+        let text = text.get(..length)?;
+        groups(text).or_else(|| std::str::from_utf8(text).ok().filter(|text| text.contains('.'))?.parse().ok())
+    };
     if !(2..=LONGEST).contains(&run) {
         return None;
     }
@@ -168,6 +176,34 @@ fn ipv6(text: &[u8]) -> Option<(IpAddr, usize)> {
     let behind = text.get(shorter + 1..run)?;
     let is_port = is_port(behind) && text.get(shorter) == Some(&b':');
     parse(shorter).filter(|_| is_port || behind.is_empty()).map(|address| (IpAddr::V6(address), shorter))
+}
+
+/// At most eight groups of hexadecimal digits; once, `::` in place of some. Nearly all addresses are written so.
+fn groups(text: &[u8]) -> Option<Ipv6Addr> {
+    let (mut groups, mut count, mut gap) = ([0u16; 8], 0, None);
+    let mut rest = text;
+    if let Some(after) = rest.strip_prefix(b"::") {
+        (gap, rest) = (Some(0), after);
+    }
+    while !rest.is_empty() {
+        let digits = run_of(rest, 4, |byte| byte.is_ascii_hexdigit());
+        let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok());
+        let group = rest.get(..digits)?.iter().try_fold(0, |group, byte| Some(group << 4 | digit(byte)?));
+        *groups.get_mut(count).filter(|_| digits > 0)? = group?;
+        count += 1;
+        rest = rest.get(digits..)?;
+        if let Some(after) = rest.strip_prefix(b"::") {
+            (gap, rest) = (Some(gap.xor(Some(count))?), after);
+        } else if !rest.is_empty() {
+            rest = rest.strip_prefix(b":").filter(|rest| !rest.is_empty())?;
+        }
+    }
+    match gap {
+        None if count == 8 => {}
+        Some(gap) if count < 8 => groups[gap..].rotate_right(8 - count),
+        _ => return None,
+    }
+    Some(Ipv6Addr::from(groups))
 }
 
 /// The length of `%eth0` at the start of the text, 0 when there is none.
@@ -192,8 +228,8 @@ fn ends_here(text: &[u8], length: usize) -> bool {
 /// A host name with at least one letter; `UNKNOWN`, as daemons write where they know none, is not one.
 fn name_at(text: &[u8], start: usize) -> Option<(&str, usize)> {
     let rest = text.get(start..)?;
-    let is_name = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    let length = rest.iter().take(LONGEST_NAME + 1).take_while(is_name).count();
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let length = run_of(rest, LONGEST_NAME + 1, is_name);
     let name = std::str::from_utf8(rest.get(..length)?).ok()?;
     let plausible = length <= LONGEST_NAME
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
@@ -263,6 +299,19 @@ mod tests {
             "",
         ] {
             assert_eq!(at(text), None, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn addresses_are_those_of_the_library(text in "[0-9a-fF:.]{0,12}|(?:[0-9a-f]{1,5}:){6,8}[0-9a-f.:]{0,4}|[0-9]{1,3}(?:\\.[0-9]{1,3}){3}|[0-9a-f:]{0,30}") {
+            let bytes = text.as_bytes();
+            let library = text.parse::<Ipv6Addr>().ok();
+            let by_hand = groups(bytes);
+            proptest::prop_assert!(by_hand == library || by_hand.is_none() && text.contains('.'));
+            if let Ok(address) = text.parse::<Ipv4Addr>() {
+                proptest::prop_assert_eq!(ipv4(bytes), Some((address, bytes.len())));
+            }
         }
     }
 

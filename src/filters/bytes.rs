@@ -1,8 +1,17 @@
-//! Sets of bytes. In: a condition, or a class of a regex. Out: whether a byte is in the set, and whether two sets meet.
+//! Sets of bytes. In: a condition, or a class of a regex. Out: whether a byte is in the set, and whether two sets meet;
+//! how far a text goes on with such bytes.
 
 use std::borrow::Cow;
 
 use regex_syntax::hir::Class;
+
+/// How many bytes at the beginning of a text fulfil a condition, as far as `most`. Words are short: to look at each byte is
+/// done sooner than any cleverer search has begun.
+#[inline]
+pub(super) fn run_of(text: &[u8], most: usize, condition: impl Fn(u8) -> bool) -> usize {
+    let room = text.get(..most).unwrap_or(text);
+    room.iter().position(|byte| !condition(*byte)).unwrap_or(room.len())
+}
 
 /// Bit `b % 64` of word `b / 64` for byte b.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! `docker compose`, colours. In: a line of a log. Out: the line as its program wrote it. Nothing is copied unless
 //! something inside the line has to go.
 
+use super::bytes::run_of;
 use super::syslog::skip_blanks;
 use super::timestamp::{self, Stamp};
 
@@ -73,8 +74,13 @@ pub(crate) fn open<'a>(line: &'a [u8], torn: &mut Torn, scratch: &'a mut Vec<u8>
         strip_colours(scratch);
     }
     let rewritten = text.is_none();
-    let text = text.unwrap_or(scratch);
-    Some(Opened { text: after_container_name(text).unwrap_or(text), whole: text, stamp, torn: !ends, rewritten })
+    Some(Opened { stamp, torn: !ends, rewritten, ..unmarked(text.unwrap_or(scratch)) })
+}
+
+/// Opens a line that has none of the [`MARKS`].
+pub(crate) fn unmarked(line: &[u8]) -> Opened<'_> {
+    let text = after_container_name(line).unwrap_or(line);
+    Opened { text, whole: line, stamp: None, torn: false, rewritten: false }
 }
 
 /// `{"log":"…\n","stream":"stdout","time":"…"}`, whose inner line goes to `inner`.
@@ -165,10 +171,10 @@ fn after_container_name(text: &[u8]) -> Option<&[u8]> {
     let first = text.first().filter(|byte| byte.is_ascii_alphanumeric())?;
     let process = if first.is_ascii_digit() { Some(after_process_number(text)?) } else { None };
     let named = process.unwrap_or(text);
-    let is_name = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    let length = named.iter().take(LONGEST_NAME).take_while(is_name).count();
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let length = run_of(named, LONGEST_NAME, is_name);
     let rest = named.get(length..)?;
-    let padding = rest.iter().take(LONGEST_NAME).take_while(|byte| **byte == b' ').count();
+    let padding = run_of(rest, LONGEST_NAME, |byte| byte == b' ');
     let numbered = length.checked_sub(1).and_then(|last| named.get(last)).is_some_and(u8::is_ascii_digit);
     let telling = process.is_some() || numbered || padding > 1;
     let rest = rest.get(padding..)?.strip_prefix(b"|")?;

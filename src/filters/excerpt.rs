@@ -9,25 +9,38 @@ use std::sync::Arc;
 #[derive(Clone, Default)]
 pub(crate) struct Excerpt {
     /// `None` as long as the text is being written.
-    of: Option<Arc<[u8]>>,
+    of: Option<Arc<Vec<u8>>>,
     place: Range<usize>,
 }
 
 /// A text while it is written.
-#[derive(Debug, Default)]
-pub(super) struct Excerpts(Vec<u8>);
+#[derive(Debug)]
+pub(super) struct Excerpts {
+    text: Vec<u8>,
+    /// How long it may become, for all that is known.
+    most: usize,
+}
 
 impl Excerpts {
+    /// For pieces of a text of this length.
+    pub(super) fn of(length: usize) -> Excerpts {
+        Excerpts { text: Vec::new(), most: length }
+    }
+
     /// Adds a piece, which is empty until [`Excerpts::share`] gives it the text.
     pub(super) fn add(&mut self, piece: &[u8]) -> Excerpt {
-        let start = self.0.len();
-        self.0.extend_from_slice(piece);
-        Excerpt { of: None, place: start..self.0.len() }
+        let start = self.text.len();
+        if start == 0 {
+            // All at once, so that nothing is copied when it grows; what is not written to is not there yet.
+            self.text.reserve_exact(self.most);
+        }
+        self.text.extend_from_slice(piece);
+        Excerpt { of: None, place: start..self.text.len() }
     }
 
     /// Gives its pieces the text.
     pub(super) fn share<'e>(self, pieces: impl Iterator<Item = &'e mut Excerpt>) {
-        let text: Arc<[u8]> = self.0.into();
+        let text = Arc::new(self.text);
         for piece in pieces {
             piece.of = Some(Arc::clone(&text));
         }
@@ -44,7 +57,7 @@ impl Deref for Excerpt {
 
 impl From<&[u8]> for Excerpt {
     fn from(text: &[u8]) -> Excerpt {
-        Excerpt { of: Some(text.into()), place: 0..text.len() }
+        Excerpt { of: Some(Arc::new(text.to_vec())), place: 0..text.len() }
     }
 }
 
@@ -68,7 +81,7 @@ mod tests {
 
     #[test]
     fn pieces_have_their_text_once_it_is_shared() {
-        let mut text = Excerpts::default();
+        let mut text = Excerpts::of(8);
         let mut pieces = [text.add(b"one"), text.add(b""), text.add(b"three")];
         assert_eq!(pieces[0], Excerpt::default());
         text.share(pieces.iter_mut());

@@ -1,5 +1,6 @@
 //! Where in a block one of many texts stands. In: the texts, once; then blocks. Out: which texts, and where they end.
-//! The cost of a byte does not depend on the number of texts. Letter case does not count.
+//! The cost of a byte does not depend on the number of texts. Letter case does not count, nor does that bit of other bytes:
+//! what is found may be `{` for `[`, and whoever asks looks at the line anyway.
 //!
 //! Shift-and over overlapping pieces of four bytes, as in Hyperscan's FDR matcher (Wang et al., NSDI 2019): every second
 //! byte, the piece that ends there is hashed, and a table tells for each of eight groups of texts at which places of a
@@ -148,11 +149,13 @@ impl Grams {
         found: &mut impl FnMut(u32, usize) -> usize,
     ) -> Option<usize> {
         let (tail, mut until) = (Tail::of(&searched[..=place]), None);
-        for (number, behind) in groups(state).flat_map(|group| self.endings[group].with(&tail)) {
-            let (text, last) = (&*self.texts[*number as usize], place + behind);
-            let there = (last + 1).checked_sub(text.len()).and_then(|start| searched.get(start..=last));
-            if there.is_some_and(|there| there.eq_ignore_ascii_case(text)) {
-                until = Some(found(*number, from + last));
+        for group in groups(state) {
+            for (number, behind) in self.endings[group].with(&tail) {
+                let (text, last) = (&*self.texts[*number as usize], place + behind);
+                let there = (last + 1).checked_sub(text.len()).and_then(|start| searched.get(start..=last));
+                if there.is_some_and(|there| are_alike(there, text)) {
+                    until = Some(found(*number, from + last));
+                }
             }
         }
         until
@@ -203,6 +206,13 @@ fn folded(bytes: &[u8]) -> u64 {
         return u64::from_le_bytes(all) | FOLD;
     }
     bytes.iter().fold(0, |sum, byte| sum >> 8 | u64::from(*byte) << 56) | FOLD
+}
+
+/// Whether two texts of one length are the same, all letters small (and some other bytes alike).
+#[inline]
+fn are_alike(one: &[u8], other: &[u8]) -> bool {
+    let ((ones, one_rest), (others, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
+    ones.iter().zip(others).all(|(one, other)| folded(one) == folded(other)) && folded(one_rest) == folded(other_rest)
 }
 
 /// The four bytes of a piece, the same way, in the low half.

@@ -4,7 +4,7 @@
 use regex::bytes::Regex;
 use serde_json::Value;
 
-use super::account::shortened;
+use super::account::User;
 use super::address;
 use super::literals;
 use super::pattern::TextRule;
@@ -177,7 +177,7 @@ impl JsonRule {
             return None;
         }
         let user = self.user.as_ref().and_then(|path| path.of(object)?.as_str());
-        let user = user.and_then(|name| shortened(name.as_bytes()));
+        let user = user.and_then(|name| User::new(name.as_bytes()));
         let stamp = self.stamp(object);
         match &self.offender {
             Source::Field(path) => {

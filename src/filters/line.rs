@@ -11,7 +11,7 @@ use super::envelope::Opened;
 use super::file::{Filter, Format};
 use super::json;
 use super::netfilter::{PacketCell, strip_uptime};
-use super::syslog::{self, Header};
+use super::syslog::{self, Beginning, Header};
 use super::timestamp::{self, Stamp};
 
 /// Sources cut longer lines to this length; of a line that long nobody knows how it ended.
@@ -27,6 +27,8 @@ pub(super) struct Line<'a> {
     pub(super) cut: bool,
     /// Whether its program is known for certain, so that the text itself tells nothing of it.
     record: bool,
+    /// How the header of a line before began.
+    beginning: Option<&'a RefCell<Beginning>>,
     header: OnceCell<Option<Header<'a>>>,
     bare: OnceCell<Bare<'a>>,
     inner: OnceCell<Bare<'a>>,
@@ -71,6 +73,7 @@ impl<'a> Line<'a> {
             outer: opened.stamp,
             cut: opened.torn || length >= CUT_AT,
             record: false,
+            beginning: None,
             header: OnceCell::new(),
             bare: OnceCell::new(),
             inner: OnceCell::new(),
@@ -78,6 +81,19 @@ impl<'a> Line<'a> {
             packet: PacketCell::default(),
             objects: RefCell::default(),
         }
+    }
+
+    /// The same line, behind others of its log.
+    pub(super) fn behind(self, beginning: &'a RefCell<Beginning>) -> Line<'a> {
+        Line { beginning: Some(beginning), ..self }
+    }
+
+    fn header(&self) -> Option<&Header<'a>> {
+        let read = || match self.beginning {
+            Some(beginning) => beginning.borrow_mut().header(self.text),
+            None => syslog::header(self.text),
+        };
+        self.header.get_or_init(read).as_ref()
     }
 
     /// The JSON object that a text of this line is.
@@ -91,11 +107,6 @@ impl<'a> Line<'a> {
         object
     }
 
-    /// Whether the program that wrote the line is for certain none of the filter's, so that no text of it is.
-    pub(super) fn is_foreign(&self, filter: &Filter) -> bool {
-        (self.record || filter.format == Format::Syslog) && self.behind_header(filter).is_none()
-    }
-
     /// A record: what a header would tell is known.
     pub(super) fn of_record(record: &Record<'a>, text: &'a [u8]) -> Line<'a> {
         let (program, process) = (record.program, record.process);
@@ -106,12 +117,16 @@ impl<'a> Line<'a> {
 
     /// Whose line it is; empty where it does not say.
     pub(super) fn host(&self) -> &'a [u8] {
-        self.header.get_or_init(|| syslog::header(self.text)).as_ref().map_or(b"", |header| header.host)
+        self.header().map_or(b"", |header| header.host)
     }
 
-    /// The texts of a line that a filter matches on, the likeliest first; none when the line is none of the filter's.
-    pub(super) fn messages(&self, filter: &Filter) -> impl Iterator<Item = Message<'a>> {
-        (0..MOST_VIEWS).filter_map(|view| self.view(filter, view))
+    /// The texts of a line that a filter matches on, the likeliest first. `None` when the program that wrote the line is
+    /// for certain none of the filter's, so that no text of it is.
+    pub(super) fn messages<'l>(&'l self, filter: &'l Filter) -> Option<impl Iterator<Item = Message<'a>> + Clone + 'l> {
+        let first = self.view(filter, 0);
+        let told = self.record || filter.format == Format::Syslog;
+        let others = (1..MOST_VIEWS).filter_map(|view| self.view(filter, view));
+        (first.is_some() || !told).then(|| first.into_iter().chain(others))
     }
 
     fn view(&self, filter: &Filter, view: u8) -> Option<Message<'a>> {
@@ -152,7 +167,7 @@ impl<'a> Line<'a> {
 
     /// The message, if a program of the filter wrote it.
     fn behind_header(&self, filter: &Filter) -> Option<Message<'a>> {
-        let header = self.header.get_or_init(|| syslog::header(self.text)).as_ref()?;
+        let header = self.header()?;
         let Header { stamp, host, process, message: text, repeat, .. } = *header;
         filter.accepts(header.program).then_some(Message { text, stamp: stamp.or(self.outer), repeat, host, process })
     }

@@ -4,10 +4,10 @@
 //! header is read once, and only the patterns that require a text found in them are tried. Built once, immutable; what
 //! lines of a log leave behind for later ones is in the [`Memory`] of that log.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::account::is_whole;
 use super::address::Whom;
 use super::envelope::{self, Torn};
 use super::excerpt::Excerpts;
@@ -15,10 +15,10 @@ use super::file::{Filter, Join, Pattern, Rule};
 use super::line::{Line, Message};
 use super::memory::{Accusation, Memory};
 use super::suppressed;
-use super::syslog;
+use super::syslog::{self, Beginning};
 use super::texts::{Ahead, Texts};
 use super::timestamp::{self, Times};
-use super::{Clock, Effect, Finding, Hit, KEPT_OF_LINE, Offender, Record, Scanned, Told};
+use super::{Clock, Effect, Finding, Hit, KEPT_OF_LINE, Offender, Record, Scanned, Told, User};
 use crate::time::Timestamp;
 
 /// All filters of one source.
@@ -52,13 +52,17 @@ pub(super) enum Part {
 /// Whoever reads the log wants lines which say that others are missing. Greater than the parts of all filters.
 const SUPPRESSED: Owner = Owner { filter: u16::MAX, part: Part::Pattern(u16::MAX) };
 
+/// How many texts come before those of the patterns: the marks of envelopes and repetitions.
+const MARKS: usize = envelope::MARKS.len() + 1;
+
 /// A block or record while it is searched.
 struct Search<'s, F> {
     times: Times<'s>,
+    beginning: &'s RefCell<Beginning>,
     memory: &'s mut Memory,
     /// The parts to try on the line at hand.
     wanted: Vec<Owner>,
-    /// Called with each finding and the offset of its line.
+    /// Called with each finding and the place of its line.
     found: &'s mut F,
 }
 
@@ -92,8 +96,8 @@ impl Matcher {
 
     /// Whole lines, as a source read them. Adds their hits in order.
     pub(crate) fn scan(&self, block: &[u8], clock: &Clock, memory: &mut Memory, hits: &mut Vec<Hit>) -> Scanned {
-        let (first, mut texts) = (hits.len(), Excerpts::default());
-        self.search(block, clock, memory, &mut |at, finding| hits.extend(hit(finding, &block[at..], &mut texts)));
+        let (first, mut texts) = (hits.len(), Excerpts::of(block.len()));
+        self.search(block, clock, memory, &mut |line, finding| hits.extend(hit(finding, &block[line], &mut texts)));
         texts.share(hits.iter_mut().skip(first).map(|hit| &mut hit.line));
         let lines = memchr::memchr_iter(b'\n', block).count() + usize::from(block.last().is_some_and(|b| *b != b'\n'));
         let body = block.strip_suffix(b"\n").unwrap_or(block);
@@ -107,15 +111,18 @@ impl Matcher {
         if let Some(opened) = envelope::open(trim_end(record.message), &mut Torn::default(), &mut scratch) {
             let clock = Clock { now: record.time, zone: jiff::tz::TimeZone::UTC };
             let wanted = std::mem::take(&mut memory.wanted);
-            let mut search = Search { times: Times::new(&clock), memory, wanted, found: &mut () };
+            let beginning = RefCell::default();
+            let mut search =
+                Search { times: Times::new(&clock), beginning: &beginning, memory, wanted, found: &mut () };
             if self.want(&[record.program, opened.text], &mut search.wanted) {
                 if search.wanted.last() == Some(&SUPPRESSED) {
                     search.memory.note_suppressed(record.program, opened.text, record.time);
                 }
                 let mut findings = Vec::new();
                 self.try_parts(&Line::of_record(record, opened.text), &mut search, &mut findings);
-                let (first, mut texts) = (hits.len(), Excerpts::default());
-                let at_its_time = |finding| hit(Finding { time: record.time, ..finding }, record.message, &mut texts);
+                let (first, mut texts) = (hits.len(), Excerpts::of(record.message.len()));
+                let first_line = record.message.split(|byte| *byte == b'\n').next().unwrap_or_default();
+                let at_its_time = |finding| hit(&Finding { time: record.time, ..finding }, first_line, &mut texts);
                 hits.extend(findings.into_iter().filter_map(at_its_time));
                 texts.share(hits.iter_mut().skip(first).map(|hit| &mut hit.line));
             }
@@ -135,20 +142,21 @@ impl Matcher {
 
     /// One line, with what it accuses shown also where it is only a name.
     pub(crate) fn examine(&self, line: &[u8], clock: &Clock, memory: &mut Memory, findings: &mut Vec<Finding>) {
-        self.search(line, clock, memory, &mut |_, finding| findings.push(finding));
+        self.search(line, clock, memory, &mut |_, finding| findings.push(finding.clone()));
     }
 
-    /// Calls `found` with each finding and the offset of its line in the block.
+    /// Calls `found` with each finding and the place of its line in the block.
     pub(crate) fn search(
         &self,
         block: &[u8],
         clock: &Clock,
         memory: &mut Memory,
-        found: &mut impl FnMut(usize, Finding),
+        found: &mut impl FnMut(Range<usize>, &Finding),
     ) {
         let (mut scratch, mut ahead) = (std::mem::take(&mut memory.scratch), std::mem::take(&mut memory.ahead));
         let wanted = std::mem::take(&mut memory.wanted);
-        let mut search = Search { times: Times::new(clock), memory, wanted, found };
+        let beginning = RefCell::default();
+        let mut search = Search { times: Times::new(clock), beginning: &beginning, memory, wanted, found };
         let mut at = 0;
         ahead.clear();
         while let Some(line) = self.next_candidate(block, at, &mut ahead) {
@@ -179,23 +187,30 @@ impl Matcher {
         place: Range<usize>,
         ahead: &Ahead,
         scratch: &mut Vec<u8>,
-        search: &mut Search<'_, impl FnMut(usize, Finding)>,
+        search: &mut Search<'_, impl FnMut(Range<usize>, &Finding)>,
     ) {
-        let (line, offset, next) = (&block[place.clone()], place.start, place.end + 1);
-        let Some(opened) = envelope::open(trim_end(line), &mut search.memory.torn, scratch) else { return };
-        if search.memory.last.is_before(offset)
+        let line = &block[place.clone()];
+        let marked = !self.always.is_empty() || Texts::may_have_first(MARKS, &place, ahead);
+        let opened = if marked {
+            envelope::open(trim_end(line), &mut search.memory.torn, scratch)
+        } else {
+            Some(envelope::unmarked(trim_end(line)))
+        };
+        let Some(opened) = opened else { return };
+        if marked
+            && search.memory.last.is_before(place.start)
             && let Some((host, repeat)) = syslog::last_repeated(opened.text)
         {
             let time = search.times.or_now(syslog::stamp(opened.text));
             for finding in search.memory.last.again(host, repeat, time) {
-                (search.found)(offset, finding);
+                (search.found)(place.clone(), &finding);
             }
             return;
         }
         let known = self.always.is_empty() && !opened.rewritten;
         let wanted = &mut search.wanted;
         let any = match &self.texts {
-            Some(texts) if known => self.gather(wanted, |found| texts.of_line(block, place, ahead, found)),
+            Some(texts) if known => self.gather(wanted, |found| texts.of_line(block, place.clone(), ahead, found)),
             _ => self.want(&[opened.text], wanted),
         };
         if !any {
@@ -207,13 +222,13 @@ impl Matcher {
             let time = search.times.or_now(header.stamp.or(opened.stamp));
             search.memory.note_suppressed(header.program, header.message, time);
         }
-        let line = Line::new(opened, line.len());
+        let line = Line::new(opened, line.len()).behind(search.beginning);
         let mut findings = search.memory.last.take_space();
         self.try_parts(&line, search, &mut findings);
         for finding in &findings {
-            (search.found)(offset, finding.clone());
+            (search.found)(place.clone(), finding);
         }
-        search.memory.last.keep(next, findings, || line.host());
+        search.memory.last.keep(place.end + 1, findings, || line.host());
     }
 
     /// Collects the parts whose texts stand in one of these; whether there are any.
@@ -242,11 +257,9 @@ impl Matcher {
             let Some(filter) = owners.first().and_then(|owner| self.filters.get(usize::from(owner.filter))) else {
                 continue;
             };
-            if line.is_foreign(filter) {
-                continue;
-            }
+            let Some(messages) = line.messages(filter) else { continue };
             findings.extend(owners.iter().find_map(|owner| {
-                line.messages(filter).find_map(|message| filter.attempt(*owner, line, message, times, memory))
+                messages.clone().find_map(|message| filter.attempt(*owner, line, message, times, memory))
             }));
         }
     }
@@ -294,7 +307,7 @@ impl Filter {
         };
         let (filter, Pattern { evidence, effect, .. }) = (owner.filter, self.patterns.get(usize::from(pattern))?);
         let Told { offender, user, port, stamp } = told;
-        if *effect == Effect::Forgive && !user.as_deref().is_some_and(is_whole) {
+        if *effect == Effect::Forgive && !user.as_ref().is_some_and(User::is_whole) {
             return None;
         }
         let (time, evidence, effect) = (times.or_now(stamp.or(message.stamp)), *evidence, *effect);
@@ -363,13 +376,12 @@ pub(super) fn trim_end(line: &[u8]) -> &[u8] {
     line.trim_ascii_end()
 }
 
-/// `text` begins with the line, whose beginning is added to `texts`.
-fn hit(finding: Finding, text: &[u8], texts: &mut Excerpts) -> Option<Hit> {
-    let Finding { filter, pattern, offender, time, user, port, evidence, effect, repeat } = finding;
+/// The beginning of its line is added to `texts`.
+fn hit(finding: &Finding, line: &[u8], texts: &mut Excerpts) -> Option<Hit> {
+    let Finding { filter, pattern, offender, time, user, port, evidence, effect, repeat } = finding.clone();
     match offender {
         Offender::Address(address) => {
-            let kept = text.get(..KEPT_OF_LINE).unwrap_or(text);
-            let line = texts.add(trim_end(memchr::memchr(b'\n', kept).map_or(kept, |end| &kept[..end])));
+            let line = texts.add(trim_end(line.get(..KEPT_OF_LINE).unwrap_or(line)));
             Some(Hit { address, time, filter, pattern, user, port, evidence, effect, repeat, line })
         }
         Offender::Name(_) => None,

@@ -2,7 +2,6 @@
 //! immutable and shared. It never reads a clock, a file or a name server.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use crate::time::Timestamp;
 
@@ -35,6 +34,7 @@ mod syslog; // lines → program and message
 mod texts; // which of many texts stand in a line
 mod timestamp; // stamps → times
 
+pub(crate) use account::User;
 pub(crate) use address::address_at;
 pub(crate) use excerpt::Excerpt;
 pub(crate) use file::{Filter, Filters, Format, Mode, Pattern, Rule, prove};
@@ -76,8 +76,8 @@ pub(crate) struct Hit {
     pub(crate) filter: u16,
     /// Index of the pattern within its filter.
     pub(crate) pattern: u16,
-    /// The account that was tried, where the pattern names it. Attacker's text, at most 64 bytes.
-    pub(crate) user: Option<Arc<str>>,
+    /// The account that was tried, where the pattern names it. Attacker's text.
+    pub(crate) user: Option<User>,
     /// The port that a logged packet was sent to.
     pub(crate) port: Option<u16>,
     pub(crate) evidence: Evidence,
@@ -132,7 +132,7 @@ pub(crate) enum Offender {
 /// What a pattern makes of a message.
 pub(crate) struct Told {
     pub(crate) offender: Offender,
-    pub(crate) user: Option<Arc<str>>,
+    pub(crate) user: Option<User>,
     pub(crate) port: Option<u16>,
     pub(crate) stamp: Option<timestamp::Stamp>,
 }
@@ -153,8 +153,8 @@ pub(crate) struct Finding {
     pub(crate) offender: Offender,
     /// Log time, never later than the clock's now; now itself where the line has no stamp.
     pub(crate) time: Timestamp,
-    /// Attacker's text, at most 64 bytes.
-    pub(crate) user: Option<Arc<str>>,
+    /// Attacker's text.
+    pub(crate) user: Option<User>,
     pub(crate) port: Option<u16>,
     pub(crate) evidence: Evidence,
     pub(crate) effect: Effect,

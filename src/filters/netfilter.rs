@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::address;
+use super::bytes::run_of;
 use super::syslog::skip_blanks;
 
 /// Which logged packets count. An empty list means: any.
@@ -160,88 +161,110 @@ impl<'t> PacketCell<'t> {
 impl<'t> Packet<'t> {
     /// `None` for a packet that did not come in by an interface (its `SRC` is this host), and without a sender.
     fn read(fields: &'t [u8]) -> Option<Packet<'t>> {
-        let (mut input, mut output, mut protocol): (&[u8], &[u8], &[u8]) = (b"", b"", b"");
-        let (mut source, mut flags) = (None, Flags::default());
-        let (mut source_port, mut destination_port, mut icmp_type) = (None, None, None);
-        for word in Words::of(fields).take_while(|word| !word.starts_with(b"[")) {
-            // By the first four bytes, which is one look into a table; no name of a flag has so many.
-            let Some((head, value)) = word.split_first_chunk::<4>() else {
-                match word.strip_prefix(b"IN=") {
-                    Some(value) => input = value,
-                    None => flags = flags.union(Flags::named(word).unwrap_or_default()),
-                }
-                continue;
-            };
-            match head {
-                [b'I', b'N', b'=', _] => input = &word[3..],
-                b"OUT=" => output = value,
-                b"SRC=" if source.is_none() => source = Some(address::whole(value)?),
-                b"PROT" if protocol.is_empty() => protocol = value.strip_prefix(b"O=").unwrap_or_default(),
-                b"SPT=" => source_port = source_port.or(number(value)),
-                b"DPT=" => destination_port = destination_port.or(number(value)),
-                b"TYPE" => icmp_type = icmp_type.or(value.strip_prefix(b"=").and_then(number)),
-                _ => {}
-            }
-        }
-        let source = source.filter(|_| !input.is_empty())?;
+        let mut read = Fields::default();
+        words(fields, |word| read.take(word));
+        let Fields { input, output, protocol, source_port, destination_port, icmp_type, flags, .. } = read;
+        let source = read.source.filter(|_| !input.is_empty())?;
         Some(Packet { input, output, source, protocol, source_port, destination_port, icmp_type, flags })
     }
 }
 
-/// The pieces of a text between blanks, which are looked for in eight bytes at a time: they come too often to search for
-/// each.
-struct Words<'t> {
-    text: &'t [u8],
-    /// Where the next piece begins; behind the end of the text when there is none.
-    start: usize,
-    /// Where the eight bytes begin that were looked at last.
-    chunk: usize,
-    /// The highest bit of each of them that is a blank and ends a piece to come.
-    blanks: u64,
+/// A packet while its fields are read.
+#[derive(Debug, Default)]
+struct Fields<'t> {
+    input: &'t [u8],
+    output: &'t [u8],
+    source: Option<IpAddr>,
+    protocol: &'t [u8],
+    source_port: Option<u16>,
+    destination_port: Option<u16>,
+    icmp_type: Option<u8>,
+    flags: Flags,
 }
 
-impl<'t> Words<'t> {
-    fn of(text: &'t [u8]) -> Words<'t> {
-        Words { text, start: 0, chunk: 0, blanks: blanks(text) }
-    }
-}
-
-impl<'t> Iterator for Words<'t> {
-    type Item = &'t [u8];
-
-    #[inline]
-    fn next(&mut self) -> Option<&'t [u8]> {
-        while self.blanks == 0 {
-            self.chunk += 8;
-            let Some(rest) = self.text.get(self.chunk..) else {
-                let last = self.text.get(self.start..)?;
-                self.start = self.text.len() + 1;
-                return Some(last);
-            };
-            self.blanks = blanks(rest);
+impl<'t> Fields<'t> {
+    /// Whether to go on: not behind a sender that is none, nor with the packet that an ICMP error quotes.
+    fn take(&mut self, word: &'t [u8]) -> bool {
+        // By the first four bytes as one number; no name of a flag has so many.
+        let Some((head, value)) = word.split_first_chunk::<4>() else {
+            match word.strip_prefix(b"IN=") {
+                Some(value) => self.input = value,
+                None => self.flags = self.flags.union(Flags::named(word).unwrap_or_default()),
+            }
+            return word.first() != Some(&b'[');
+        };
+        match u32::from_be_bytes(*head) {
+            OUT => self.output = value,
+            SRC if self.source.is_none() => {
+                self.source = address::whole(value);
+                return self.source.is_some();
+            }
+            PROTO if self.protocol.is_empty() => self.protocol = value.strip_prefix(b"O=").unwrap_or_default(),
+            SPT => self.source_port = self.source_port.or(number(value)),
+            DPT => self.destination_port = self.destination_port.or(number(value)),
+            TYPE => self.icmp_type = self.icmp_type.or(value.strip_prefix(b"=").and_then(small_number)),
+            head if head >> 8 == IN => self.input = &word[3..],
+            _ => return head[0] != b'[',
         }
-        let end = self.chunk + self.blanks.trailing_zeros() as usize / 8;
-        self.blanks &= self.blanks - 1;
-        self.text.get(std::mem::replace(&mut self.start, end + 1)..end)
+        true
     }
 }
 
-/// The highest bit of each of the first eight bytes that is a blank.
+/// What the fields begin with.
+const IN: u32 = u32::from_be_bytes(*b"\0IN=");
+const OUT: u32 = u32::from_be_bytes(*b"OUT=");
+const SRC: u32 = u32::from_be_bytes(*b"SRC=");
+const PROTO: u32 = u32::from_be_bytes(*b"PROT");
+const SPT: u32 = u32::from_be_bytes(*b"SPT=");
+const DPT: u32 = u32::from_be_bytes(*b"DPT=");
+const TYPE: u32 = u32::from_be_bytes(*b"TYPE");
+
+/// Calls `each` with the pieces of a text between blanks as long as it answers true. Eight bytes are looked at at a time:
+/// blanks come too often to search for each.
+fn words<'t>(text: &'t [u8], mut each: impl FnMut(&'t [u8]) -> bool) {
+    let (chunks, rest) = text.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut start = 0;
+    for (base, chunk) in (0..).step_by(8).zip(chunks.iter().chain([&last])) {
+        let mut blanks = blanks(*chunk);
+        while blanks != 0 {
+            let end = base + blanks.trailing_zeros() as usize / 8;
+            if !text.get(start..end).is_some_and(&mut each) {
+                return;
+            }
+            start = end + 1;
+            blanks &= blanks - 1;
+        }
+    }
+    if let Some(last) = text.get(start..) {
+        each(last);
+    }
+}
+
+/// The highest bit of each byte that is a blank.
 #[inline]
-fn blanks(text: &[u8]) -> u64 {
+fn blanks(eight: [u8; 8]) -> u64 {
     const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-    let eight = text.first_chunk().copied().unwrap_or_else(|| {
-        let mut eight = [0; 8];
-        eight[..text.len()].copy_from_slice(text);
-        eight
-    });
     let other = u64::from_le_bytes(eight) ^ 0x2020_2020_2020_2020;
     !((other & LOW).wrapping_add(LOW) | other | LOW)
 }
 
-fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+/// A number as the kernel prints it, in five digits at most.
+fn number(digits: &[u8]) -> Option<u16> {
+    if !matches!(digits.len(), 1..=5) {
+        return None;
+    }
+    let add = |number: u32, digit: &u8| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0'));
+    digits.iter().try_fold(0, add)?.try_into().ok()
 }
+
+fn small_number(digits: &[u8]) -> Option<u8> {
+    number(digits)?.try_into().ok()
+}
+
+/// Most blanks, and most digits on each side of the point.
+const LONGEST_UPTIME: usize = 20;
 
 /// The text behind `[  123.456789]`, which `printk.time` puts before a message.
 pub(crate) fn strip_uptime(message: &[u8]) -> &[u8] {
@@ -250,11 +273,11 @@ pub(crate) fn strip_uptime(message: &[u8]) -> &[u8] {
 
 fn uptime_end(message: &[u8]) -> Option<usize> {
     let inside = message.strip_prefix(b"[")?;
-    let close = memchr::memchr(b']', inside.get(..inside.len().min(24))?)?;
-    let number = inside.get(..close)?.trim_ascii();
-    let is_uptime =
-        memchr::memchr(b'.', number).is_some() && number.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
-    is_uptime.then_some(close + 2)
+    let blanks = run_of(inside, LONGEST_UPTIME, |byte| byte == b' ');
+    let seconds = blanks + run_of(inside.get(blanks..)?, LONGEST_UPTIME, |byte| byte.is_ascii_digit());
+    let fraction = inside.get(seconds..)?.strip_prefix(b".")?;
+    let end = seconds + 1 + run_of(fraction, LONGEST_UPTIME, |byte| byte.is_ascii_digit());
+    (inside.get(end) == Some(&b']')).then_some(end + 2)
 }
 
 /// Where the fields of a packet log begin: at an `IN=` that is not the end of another word, soon enough for a prefix.
@@ -375,7 +398,12 @@ mod tests {
         fn words_are_what_stands_between_blanks(text in "[ a\u{80}!\u{a0}]{0,40}") {
             let text = text.as_bytes();
             let expected: Vec<_> = text.split(|byte| *byte == b' ').collect();
-            proptest::prop_assert_eq!(Words::of(text).collect::<Vec<_>>(), expected);
+            let mut found = Vec::new();
+            words(text, |word| {
+                found.push(word);
+                true
+            });
+            proptest::prop_assert_eq!(found, expected);
         }
     }
 

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use memchr::memmem;
 use regex::bytes::Regex;
@@ -12,7 +11,7 @@ use regex_syntax::ast::{self, Ast};
 use regex_syntax::hir::{Hir, HirKind, Look};
 
 use super::Offender;
-use super::account::{self, shortened};
+use super::account::{self, User};
 use super::address::{Found, Whom, address_before_port, offender_at, tuple_at};
 use super::ambiguity::{Forgery, literal_end};
 use super::half::Half;
@@ -52,7 +51,7 @@ pub(crate) struct TextRule {
 #[derive(Debug)]
 struct Separator {
     finder: memmem::Finder<'static>,
-    /// A byte of it that hardly any address has, and its place.
+    /// A byte of it that stands in few other places, and its own.
     mark: u8,
     mark_at: usize,
 }
@@ -308,8 +307,9 @@ impl TextRule {
 
 impl Separator {
     fn new(text: &[u8]) -> Separator {
-        let is_mark = |byte: &u8| byte.is_ascii_alphabetic() && !byte.is_ascii_hexdigit();
-        let mark_at = text.iter().position(is_mark).unwrap_or(0);
+        // Letters that no address has, the commonest in lines first.
+        let rarity = |byte: &u8| b"toisnrhlupmgywkvxqjz".iter().position(|letter| letter.eq_ignore_ascii_case(byte));
+        let mark_at = (0..text.len()).rev().max_by_key(|at| text.get(*at).and_then(rarity)).unwrap_or(0);
         let mark = text.get(mark_at).copied().unwrap_or_default();
         Separator { finder: memmem::Finder::new(text).into_owned(), mark, mark_at }
     }
@@ -335,8 +335,8 @@ impl Separator {
 
 impl<'t> Match<'t> {
     /// The account that the group `user` holds, as it is kept.
-    pub(crate) fn user(&self) -> Option<Arc<str>> {
-        self.group(Group::User).and_then(shortened)
+    pub(crate) fn user(&self) -> Option<User> {
+        self.group(Group::User).and_then(User::new)
     }
 
     /// The stamp that the group `time` holds, for logs whose lines do not begin with theirs.

@@ -27,6 +27,9 @@ pub(crate) enum Progress {
 pub(crate) struct Reach {
     /// How many bytes of the pattern, as it is written, fit the beginning of the message.
     pub(crate) fits: usize,
+    /// How many bytes at the beginning of the message they fit, and the next piece of the pattern in part. What fits
+    /// everything counts for nothing.
+    pub(crate) known: usize,
     /// Bytes of the whole pattern; 0 where it is no text.
     pub(crate) of: usize,
     /// What comes in the message where the pattern does not fit any more. Attacker's text.
@@ -36,13 +39,14 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
-    /// The part of the pattern that fits, in thousandths, to compare patterns by.
-    pub(crate) fn share(&self) -> usize {
-        self.fits * 1000 / self.of.max(1)
+    /// To compare patterns by: what of the message is known to them, then the part of the pattern that fits, in
+    /// thousandths.
+    pub(crate) fn nearness(&self) -> (usize, usize) {
+        (self.known, self.fits * 1000 / self.of.max(1))
     }
 
     fn of_fields(reason: &'static str) -> Reach {
-        Reach { fits: 0, of: 0, rest: String::new(), reason: Some(reason) }
+        Reach { fits: 0, known: 0, of: 0, rest: String::new(), reason: Some(reason) }
     }
 }
 
@@ -55,18 +59,15 @@ impl Filter {
         };
         let text = opened.text;
         let line = Line::new(opened, line.len());
-        let messages: Vec<Message<'_>> = line.messages(self).collect();
+        let messages: Vec<Message<'_>> = line.messages(self).into_iter().flatten().collect();
         if messages.is_empty() {
             let program = syslog::header(text).map(|header| String::from_utf8_lossy(header.program).into_owned());
             return Progress::Foreign { program };
         }
-        let reach = |pattern: &Pattern| messages.iter().map(|message| reach(pattern, message.text)).max_by_key(share);
+        let reach =
+            |pattern: &Pattern| messages.iter().map(|message| reach(pattern, message.text)).max_by_key(Reach::nearness);
         Progress::Tried(self.patterns.iter().filter_map(reach).collect())
     }
-}
-
-fn share(reach: &Reach) -> usize {
-    reach.share()
 }
 
 fn reach(pattern: &Pattern, message: &[u8]) -> Reach {
@@ -88,8 +89,46 @@ fn text_reach(pattern: &Pattern, message: &[u8], whole: &'static str) -> Reach {
     let fitting = cuts.partition_point(|cut| match_of(written, *cut, message).is_some());
     let fits = fitting.checked_sub(1).and_then(|last| cuts.get(last)).copied().unwrap_or(0);
     let end = match_of(written, fits, message).unwrap_or(0);
-    let rest = String::from_utf8_lossy(message.get(end..).unwrap_or_default()).into_owned();
-    Reach { fits, of: written.len(), rest, reason: (fits == written.len()).then_some(whole) }
+    let rest = message.get(end..).unwrap_or_default();
+    let next = cuts.get(fitting).and_then(|next| written.get(fits..*next)).unwrap_or_default();
+    let certain = cuts.iter().take(fitting).rfind(|cut| !is_catch_all(written.get(..**cut).unwrap_or_default()));
+    let known = match certain {
+        Some(cut) if *cut == fits => end + Parser::new().parse(next).map_or(0, |piece| begins(&piece, rest).0),
+        Some(cut) => match_of(written, *cut, message).unwrap_or(0),
+        None => 0,
+    };
+    let rest = String::from_utf8_lossy(rest).into_owned();
+    Reach { fits, known, of: written.len(), rest, reason: (fits == written.len()).then_some(whole) }
+}
+
+/// Whether this beginning of a pattern ends in what fits everything.
+fn is_catch_all(beginning: &str) -> bool {
+    let piece = beginning.trim_end_matches(')');
+    piece.ends_with(".*") || piece.ends_with(".+")
+}
+
+/// How many bytes at the beginning of a text the plain text of a piece fits, and whether it does so to its end.
+fn begins(piece: &Ast, text: &[u8]) -> (usize, bool) {
+    match piece {
+        Ast::Literal(literal) => {
+            let fits = text.starts_with(literal.c.encode_utf8(&mut [0; 4]).as_bytes());
+            (if fits { literal.c.len_utf8() } else { 0 }, fits)
+        }
+        Ast::Group(group) => begins(&group.ast, text),
+        Ast::Alternation(either) => either.asts.iter().map(|piece| begins(piece, text)).max().unwrap_or_default(),
+        Ast::Concat(pieces) => {
+            let mut length = 0;
+            for piece in &pieces.asts {
+                let (more, whole) = begins(piece, text.get(length..).unwrap_or_default());
+                length += more;
+                if !whole {
+                    return (length, false);
+                }
+            }
+            (length, true)
+        }
+        _ => (0, false),
+    }
 }
 
 /// Where a match of the first `length` bytes of a pattern ends.
@@ -143,6 +182,25 @@ mod tests {
             let reach = &reaches[0];
             assert_eq!((&pattern[..reach.fits], reach.rest.as_str()), (fits, rest), "{message}");
         }
+    }
+
+    #[test]
+    fn the_nearest_pattern_knows_most_of_the_message() {
+        let nearness = |pattern: &str| match progress(pattern, "Nov 20 01:30:00 web d[7]: Failed passwrd for bob") {
+            Progress::Tried(reaches) => reaches[0].nearness(),
+            Progress::Foreign { program } => panic!("{program:?}"),
+        };
+        let ordered = [
+            "^Failed (?:none|password) for (?<user>.*) from <ADDR> port \\d+ ssh2$",
+            "^Failed publickey for <ADDR>$",
+            "^Failed [0-9]+ for a long time from <ADDR>$",
+            "^(?:Fail|error: )?closed by <ADDR>$",
+            "^(?:error: )?closed by <ADDR>$",
+            "^.*(?:closed) by <ADDR>$",
+        ];
+        let known = ordered.map(|pattern| nearness(pattern).0);
+        assert_eq!(known, [12, 8, 7, 4, 0, 0]);
+        assert!(nearness("^Failed [0-9] <ADDR>$") > nearness(ordered[2]), "a larger part of it fits");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use regex_syntax::hir::{Hir, HirKind, Look, Repetition};
 use super::bytes::Bytes;
 
 /// Most steps taken on one text; some of them are calls within calls.
-const FUEL: u32 = 1024;
+const FUEL: usize = 1024;
 
 /// A run of so many bytes is one step.
 const BYTES_PER_STEP: usize = 16;
@@ -45,26 +45,48 @@ impl Group {
     }
 }
 
-/// Where the groups stand in a text that matched.
+/// Where the groups stand in a text that matched. Small, for it is copied at every turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Spans([Span; 3]);
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// By places, which no text has more of than a line has bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
-    start: usize,
-    /// `None` for a group that the match did not go through.
-    end: Option<usize>,
+    start: u32,
+    /// [`NOWHERE`] for a group that the match did not go through.
+    end: u32,
+}
+
+const NOWHERE: u32 = u32::MAX;
+
+impl Default for Span {
+    fn default() -> Span {
+        Span { start: 0, end: NOWHERE }
+    }
 }
 
 impl Spans {
     pub(super) fn get<'t>(&self, group: Group, text: &'t [u8]) -> Option<&'t [u8]> {
-        let span = self.0[group as usize];
-        text.get(span.start..span.end?)
+        let Span { start, end } = self.0[group as usize];
+        if end == NOWHERE { None } else { text.get(start as usize..end as usize) }
     }
 
     pub(super) fn set(&mut self, group: Group, start: usize, end: usize) {
-        self.0[group as usize] = Span { start, end: Some(end) };
+        self.open(group, start);
+        self.close(group, end);
     }
+
+    fn open(&mut self, group: Group, at: usize) {
+        self.0[group as usize].start = place(at);
+    }
+
+    fn close(&mut self, group: Group, at: usize) {
+        self.0[group as usize].end = place(at);
+    }
+}
+
+fn place(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(NOWHERE)
 }
 
 /// The text took too many steps.
@@ -95,7 +117,7 @@ enum Step {
     Text(Box<[u8]>),
     Run(Run),
     /// One of these nodes, the first that leads on.
-    Fork(Vec<usize>),
+    Fork(Box<[Way]>),
     Open(Group),
     Close(Group),
     Start,
@@ -107,9 +129,21 @@ enum Step {
 #[derive(Clone, Copy, Debug)]
 struct Run {
     set: Bytes,
+    /// Whether these are all bytes.
+    any: bool,
     least: usize,
     most: usize,
     greedy: bool,
+    /// Whether what comes next never begins with a byte of the set, so that there is one length to try.
+    full: bool,
+}
+
+/// One way of a fork.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    node: usize,
+    /// The byte that it begins with, unless the text ends; `None` where there are several.
+    first: Option<u8>,
 }
 
 impl Steps {
@@ -119,7 +153,7 @@ impl Steps {
         let done = builder.push(Step::Done, 0)?;
         let end = if whole { builder.push(Step::End, done)? } else { done };
         let first = builder.add(hir, end)?;
-        Some(Steps { nodes: builder.nodes, first })
+        Some(Steps { nodes: builder.finish(), first })
     }
 
     /// Where the groups stand, if the text matches from its beginning on.
@@ -143,17 +177,17 @@ struct Walk<'s> {
     nodes: &'s [Node],
     text: &'s [u8],
     spans: Spans,
-    fuel: u32,
+    fuel: usize,
 }
 
 impl Walk<'_> {
     fn burn(&mut self, steps: usize) -> Result<(), Spent> {
-        self.fuel = u32::try_from(steps).ok().and_then(|steps| self.fuel.checked_sub(steps)).ok_or(Spent)?;
+        self.fuel = self.fuel.checked_sub(steps).ok_or(Spent)?;
         Ok(())
     }
 
     /// Whether some way leads from the node on to the end of the steps; the groups are where the first such way has
-    /// them.
+    /// them. Where none does, they mean nothing.
     fn from(&mut self, mut node: usize, mut at: usize) -> Result<bool, Spent> {
         let nodes = self.nodes;
         loop {
@@ -166,13 +200,16 @@ impl Walk<'_> {
                 Step::End if at == self.text.len() => {}
                 Step::Text(_) | Step::Start | Step::End => return Ok(false),
                 Step::Done => return Ok(true),
-                Step::Open(group) | Step::Close(group) => return self.mark(step, *group, node, at),
+                Step::Open(group) => self.spans.open(*group, at),
+                Step::Close(group) => self.spans.close(*group, at),
                 Step::Fork(ways) => {
-                    let mut last = None;
-                    for way in ways.iter().filter(|way| nodes[**way].may_match(&self.text[at..])) {
+                    let (mut last, rest) = (None, &self.text[at..]);
+                    let begins =
+                        |way: &&Way| way.first.is_none_or(|first| rest.first().is_none_or(|byte| *byte == first));
+                    for way in ways.iter().filter(begins).filter(|way| nodes[way.node].may_match(rest)) {
                         // Nearly always one way is all there is: it is gone here, without coming back.
-                        if let Some(other) = last.replace(*way)
-                            && self.from(other, at)?
+                        if let Some(other) = last.replace(way.node)
+                            && self.leads_on(other, at)?
                         {
                             return Ok(true);
                         }
@@ -180,12 +217,20 @@ impl Walk<'_> {
                     let Some(last) = last else { return Ok(false) };
                     node = last;
                 }
+                Step::Run(run) if run.full => {
+                    let length = run.length(&self.text[at..]);
+                    if length < run.least {
+                        return Ok(false);
+                    }
+                    self.burn(length / BYTES_PER_STEP)?;
+                    at += length;
+                }
                 Step::Run(run) => {
                     let Some(mut lengths) = self.lengths(run, &nodes[node], at)? else { return Ok(false) };
                     while lengths.len() > 1 {
                         let length = self.length(&lengths, run.greedy, &nodes[node], at)?;
                         let Some(length) = length else { return Ok(false) };
-                        if self.from(node, at + length)? {
+                        if self.leads_on(node, at + length)? {
                             return Ok(true);
                         }
                         lengths = if run.greedy { lengths.start..length } else { length + 1..lengths.end };
@@ -199,14 +244,9 @@ impl Walk<'_> {
         }
     }
 
-    /// Goes on behind the beginning or end of a group; nothing is left of it if that leads nowhere.
-    fn mark(&mut self, step: &Step, group: Group, node: usize, at: usize) -> Result<bool, Spent> {
+    /// The same for one of several ways: if it leads nowhere, the groups are where they were.
+    fn leads_on(&mut self, node: usize, at: usize) -> Result<bool, Spent> {
         let before = self.spans;
-        let span = &mut self.spans.0[group as usize];
-        match step {
-            Step::Open(_) => span.start = at,
-            _ => span.end = Some(at),
-        }
         let found = self.from(node, at)?;
         if !found {
             self.spans = before;
@@ -223,13 +263,8 @@ impl Walk<'_> {
         if least > room {
             return Ok(None);
         }
-        let most = match run.set {
-            Bytes::ALL => room,
-            set => rest[..room].iter().position(|byte| !set.has(*byte)).unwrap_or(room),
-        };
-        self.burn(if run.set == Bytes::ALL { 0 } else { most / BYTES_PER_STEP })?;
-        // Behind a shorter run comes one more byte of the set.
-        let least = if run.set.meets(&next.firsts) { least } else { least.max(most) };
+        let most = run.length(&rest[..room]);
+        self.burn(if run.any { 0 } else { most / BYTES_PER_STEP })?;
         Ok((least <= most).then_some(least..most + 1))
     }
 
@@ -254,6 +289,18 @@ impl Walk<'_> {
     }
 }
 
+impl Run {
+    fn new(set: Bytes, least: usize, most: usize, greedy: bool) -> Run {
+        Run { set, any: set == Bytes::ALL, least, most, greedy, full: false }
+    }
+
+    /// How long it is at the beginning of a text.
+    fn length(&self, text: &[u8]) -> usize {
+        let room = text.get(..self.most).unwrap_or(text);
+        if self.any { room.len() } else { room.iter().position(|byte| !self.set.has(*byte)).unwrap_or(room.len()) }
+    }
+}
+
 /// Steps while they are made, the last ones first.
 struct Builder {
     nodes: Vec<Node>,
@@ -275,7 +322,7 @@ impl Builder {
                 let firsts = if run.least > 0 { run.set } else { run.set.with(&firsts) };
                 (least.saturating_add(run.least), add(run.most), firsts)
             }
-            Step::Fork(ways) => self.of_ways(ways)?,
+            Step::Fork(ways) => self.of_nodes(&ways.iter().map(|way| way.node).collect::<Vec<_>>())?,
             Step::Open(_) | Step::Close(_) | Step::Start => (least, most, firsts),
             Step::End => (0, Some(0), Bytes::default()),
             Step::Done => (0, None, Bytes::ALL),
@@ -284,9 +331,10 @@ impl Builder {
         (self.nodes.len() <= MOST_NODES && self.bytes <= MOST_BYTES).then_some(self.nodes.len() - 1)
     }
 
-    fn of_ways(&self, ways: &[usize]) -> Option<(usize, Option<usize>, Bytes)> {
-        let each = ways.iter().map(|way| {
-            let node = &self.nodes[*way];
+    /// What may follow where one of these nodes comes next.
+    fn of_nodes(&self, nodes: &[usize]) -> Option<(usize, Option<usize>, Bytes)> {
+        let each = nodes.iter().map(|node| {
+            let node = &self.nodes[*node];
             (node.least, node.most, node.firsts)
         });
         let most = |one: Option<usize>, other: Option<usize>| Some(one?.max(other?));
@@ -298,7 +346,7 @@ impl Builder {
         match hir.kind() {
             HirKind::Empty => Some(next),
             HirKind::Literal(literal) => self.push(Step::Text(literal.0.clone()), next),
-            HirKind::Class(_) => self.push(Step::Run(Run { set: set(hir)?, least: 1, most: 1, greedy: true }), next),
+            HirKind::Class(_) => self.push(Step::Run(Run::new(set(hir)?, 1, 1, true)), next),
             HirKind::Look(Look::Start) => self.push(Step::Start, next),
             HirKind::Look(Look::End) => self.push(Step::End, next),
             HirKind::Look(_) => None,
@@ -313,29 +361,42 @@ impl Builder {
             HirKind::Concat(parts) => parts.iter().rev().try_fold(next, |next, part| self.add(part, next)),
             HirKind::Alternation(parts) => {
                 let ways = parts.iter().map(|part| self.add(part, next)).collect::<Option<Vec<_>>>()?;
-                self.push(Step::Fork(ways), next)
+                self.push(fork(&ways), next)
             }
         }
+    }
+
+    /// The steps, each with what is known of the next ones.
+    fn finish(mut self) -> Vec<Node> {
+        let begins: Vec<_> = self.nodes.iter().map(|node| (node.firsts, node.first)).collect();
+        for node in &mut self.nodes {
+            match &mut node.step {
+                Step::Run(run) => run.full = !run.set.meets(&begins[node.next].0),
+                Step::Fork(ways) => ways.iter_mut().for_each(|way| way.first = begins[way.node].1),
+                _ => {}
+            }
+        }
+        self.nodes
     }
 
     fn repeat(&mut self, repetition: &Repetition, next: usize) -> Option<usize> {
         let Repetition { min, max, greedy, sub } = repetition;
         if let Some(set) = set(sub) {
             let most = max.map_or(usize::MAX, |max| max as usize);
-            return self.push(Step::Run(Run { set, least: *min as usize, most, greedy: *greedy }), next);
+            return self.push(Step::Run(Run::new(set, *min as usize, most, *greedy)), next);
         }
-        let optional = |inside: usize, next: usize| if *greedy { vec![inside, next] } else { vec![next, inside] };
+        let optional = |inside: usize, next: usize| if *greedy { [inside, next] } else { [next, inside] };
         let mut first = next;
         match max {
             Some(max) if *max <= MOST_COPIES => {
                 for _ in *min..*max {
                     let inside = self.add(sub, first)?;
-                    first = self.push(Step::Fork(optional(inside, next)), next)?;
+                    first = self.push(fork(&optional(inside, next)), next)?;
                 }
             }
             // A round that takes no byte would go on for ever.
             None if *min <= MOST_COPIES && sub.properties().minimum_len().is_some_and(|least| least > 0) => {
-                first = self.push(Step::Fork(vec![next]), next)?;
+                first = self.push(fork(&[next]), next)?;
                 self.nodes[first].most = None;
                 self.nodes[first].firsts = Bytes::ALL;
                 self.nodes[first].first = None;
@@ -347,14 +408,19 @@ impl Builder {
                     None => (first, self.add(sub, first)?),
                 };
                 let ways = optional(inside, next);
-                (_, _, self.nodes[first].firsts) = self.of_ways(&ways)?;
-                self.nodes[first].step = Step::Fork(ways);
+                (_, _, self.nodes[first].firsts) = self.of_nodes(&ways)?;
+                self.nodes[first].step = fork(&ways);
                 first = entry;
             }
             _ => return None,
         }
         (0..*min).try_fold(first, |next, _| self.add(sub, next))
     }
+}
+
+/// A choice among nodes, the first that leads on.
+fn fork(nodes: &[usize]) -> Step {
+    Step::Fork(nodes.iter().map(|node| Way { node: *node, first: None }).collect())
 }
 
 /// Of a choice that is made again and again between one byte of a set and something else that begins with no such byte:
@@ -364,7 +430,7 @@ fn run_and_rest(hir: &Hir) -> Option<(Step, Hir)> {
     let (one, rest) = branches.split_first()?;
     let (set, rest) = (set(one)?, Hir::alternation(rest.to_vec()));
     let begins_otherwise = first_set(&rest).is_some_and(|first| !first.meets(&set));
-    let run = Run { set, least: 0, most: usize::MAX, greedy: true };
+    let run = Run::new(set, 0, usize::MAX, true);
     (begins_otherwise && rest.properties().explicit_captures_len() == 0).then_some((Step::Run(run), rest))
 }
 

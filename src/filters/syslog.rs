@@ -1,6 +1,9 @@
 //! The header of a syslog line. In: a line. Out: its stamp, program and message. A program's name stands where the
 //! syslog daemon wrote it; what looks like a header inside a message never is one.
 
+use std::ops::Range;
+
+use super::bytes::run_of;
 use super::netfilter::strip_uptime;
 use super::timestamp::{self, Stamp};
 
@@ -27,6 +30,11 @@ struct Tagged<'a> {
     message: &'a [u8],
 }
 
+/// Longer ones are none.
+const LONGEST_WORD: usize = 256;
+const LONGEST_PROGRAM: usize = 128;
+const LONGEST_PROCESS: usize = 64;
+
 /// No repetition counts for more, whatever a line claims.
 const MOST_REPEATS: u32 = 1000;
 
@@ -43,10 +51,60 @@ pub(crate) fn header(line: &[u8]) -> Option<Header<'_>> {
     };
     let rest = strip_severity(skip_blanks(rest));
     let (host, tagged) = tagged(rest).map(|tagged| (&b""[..], tagged)).or_else(|| after_host(rest))?;
-    let Tagged { program, process, message } = without_second_header(host, tagged);
-    let message = strip_message_id(message);
-    let (message, repeat) = repeated(message);
-    Some(Header { stamp, host, program, process, message, repeat })
+    Some(Header::of(stamp, host, tagged))
+}
+
+impl<'a> Header<'a> {
+    fn of(stamp: Option<Stamp>, host: &'a [u8], tagged: Tagged<'a>) -> Header<'a> {
+        let Tagged { program, process, message } = without_second_header(host, tagged);
+        let (message, repeat) = repeated(strip_message_id(message));
+        Header { stamp, host, program, process, message, repeat }
+    }
+}
+
+/// How the last plain header began: stamp, host, program and the byte behind it. Those of one second mostly begin alike,
+/// and what these bytes mean does not depend on what follows.
+#[derive(Debug, Default)]
+pub(crate) struct Beginning {
+    text: Vec<u8>,
+    stamp: Option<Stamp>,
+    host: Range<usize>,
+    program: Range<usize>,
+}
+
+impl Beginning {
+    /// As [`header`].
+    pub(crate) fn header<'a>(&mut self, line: &'a [u8]) -> Option<Header<'a>> {
+        self.again(line).or_else(|| {
+            let header = header(line)?;
+            self.keep(line, &header);
+            Some(header)
+        })
+    }
+
+    fn again<'a>(&self, line: &'a [u8]) -> Option<Header<'a>> {
+        if self.stamp.is_none() || !line.starts_with(&self.text) {
+            return None;
+        }
+        let tagged = after_program(line.get(self.program.clone())?, line.get(self.program.end..)?)?;
+        Some(Header::of(self.stamp, line.get(self.host.clone())?, tagged))
+    }
+
+    /// Keeps the beginning of a line with a stamp, a host and right behind it the program.
+    fn keep(&mut self, line: &[u8], header: &Header<'_>) {
+        let place = |part: &[u8]| {
+            let start = part.as_ptr().addr().checked_sub(line.as_ptr().addr())?;
+            Some(start..start + part.len())
+        };
+        let Some((host, program)) = place(header.host).zip(place(header.program)) else { return };
+        let between = line.get(host.end..program.start).filter(|between| between.trim_ascii().is_empty());
+        let ends = matches!(line.get(program.end), Some(b':' | b'['));
+        if header.stamp.is_some() && !host.is_empty() && between.is_some() && ends {
+            self.text.clear();
+            self.text.extend_from_slice(&line[..=program.end]);
+            (self.stamp, self.host, self.program) = (header.stamp, host, program);
+        }
+    }
 }
 
 /// The stamp alone, of any line that begins with one, behind a priority or not.
@@ -121,16 +179,22 @@ fn without_second_header<'a>(host: &[u8], tagged: Tagged<'a>) -> Tagged<'a> {
 
 /// `program[pid]: message`, `program: message` or `program[4711] message`, at the very start.
 fn tagged(text: &[u8]) -> Option<Tagged<'_>> {
-    let length = memchr::memchr3(b' ', b':', b'[', text.get(..text.len().min(128))?)?;
-    let (program, mut rest) = text.split_at_checked(length)?;
+    let length = run_of(text, LONGEST_PROGRAM, |byte| !matches!(byte, b' ' | b':' | b'['));
+    let (program, rest) = text.split_at_checked(length)?;
+    after_program(program, rest)
+}
+
+/// The same, where it is known which program it is and what follows its name.
+fn after_program<'a>(program: &'a [u8], mut rest: &'a [u8]) -> Option<Tagged<'a>> {
     let mut process: &[u8] = b"";
     if let Some(inside) = rest.strip_prefix(b"[") {
-        let close = memchr::memchr2(b']', b' ', inside.get(..inside.len().min(64))?)?;
+        let close = run_of(inside, LONGEST_PROCESS, |byte| !matches!(byte, b']' | b' '));
         process = inside.get(..close)?;
         rest = inside.get(close..)?.strip_prefix(b"]")?;
     }
-    let numbered = !process.is_empty() && process.iter().all(u8::is_ascii_digit);
-    let message = rest.strip_prefix(b":").or_else(|| after_level(rest)).or(if numbered { Some(rest) } else { None })?;
+    let numbered = || !process.is_empty() && process.iter().all(u8::is_ascii_digit);
+    let level_or_number = || after_level(rest).or_else(|| numbered().then_some(rest));
+    let message = rest.strip_prefix(b":").or_else(level_or_number)?;
     let separated = matches!(message.first(), None | Some(b' '));
     let message = skip_blanks(message);
     (!program.is_empty() && separated).then_some(Tagged { program, process, message })
@@ -178,8 +242,8 @@ fn structured_data(text: &[u8]) -> Option<&[u8]> {
 
 /// The text up to the first blank, and the rest from that blank on.
 fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let length = memchr::memchr(b' ', text.get(..text.len().min(256))?)?;
-    if length == 0 { None } else { text.split_at_checked(length) }
+    let length = run_of(text, LONGEST_WORD, |byte| byte != b' ');
+    if length == 0 || length == text.len().min(LONGEST_WORD) { None } else { text.split_at_checked(length) }
 }
 
 /// What a line contains that says how often the one before it came again.
@@ -254,6 +318,20 @@ mod tests {
             "Nov 21 01:30:00 web sshd[411] <Error>: hello: x",
         ] {
             assert_eq!(parts(line), Some(("sshd".to_owned(), "hello: x".to_owned(), 1)), "{line}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_header_is_the_same_behind_others(lines in proptest::collection::vec(
+            "(?:<38>)?(?:1 )?(?:Nov 21 01:30:00|2026-11-21T01:30:00Z)?(?: 2026)? ?(?:web |a:b )?(?:web |<x> | )?\
+             (?:sshd|CRON|2026)(?:\\[[0-9 ]{0,2}\\]?)?[: ]?[ <a>:\\[-]{0,9}",
+            1..9,
+        )) {
+            let mut beginning = Beginning::default();
+            for line in &lines {
+                proptest::prop_assert_eq!(beginning.header(line.as_bytes()), header(line.as_bytes()), "{:?}", lines);
+            }
         }
     }
 

@@ -24,9 +24,9 @@ struct Short {
 /// What is known of a block from the line at hand on.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    /// Where the first long text ends.
-    long: Option<usize>,
-    /// Which long texts stand in its line.
+    /// The first line with a long text; behind the block when there is none.
+    long: Option<Range<usize>>,
+    /// Which long texts stand in it.
     texts: Vec<u32>,
     /// Where the first short text begins.
     short: Option<usize>,
@@ -51,42 +51,49 @@ impl Texts {
 
     /// The first line from `at` on, where a line begins, that has any of the texts.
     pub(super) fn next_line(&self, block: &[u8], at: usize, ahead: &mut Ahead) -> Option<Range<usize>> {
-        if ahead.long.is_none_or(|place| place < at) {
+        if ahead.long.as_ref().is_none_or(|line| line.start < at) {
             ahead.long = Some(self.next_long(block, at, &mut ahead.texts));
         }
         if ahead.short.is_none_or(|place| place < at) {
             let short = self.short.as_ref().and_then(|short| short.automaton.find(Input::new(block).range(at..)));
             ahead.short = Some(short.map_or(block.len(), |found| found.start()));
         }
-        let place = ahead.long.min(ahead.short).filter(|place| *place < block.len())?;
-        let start = memchr::memrchr(b'\n', &block[at..place]).map_or(at, |newline| at + newline + 1);
-        Some(start..end_of_line(block, place))
+        let (long, short) = (ahead.long.clone()?, ahead.short?);
+        let line = if short < long.start { line_around(block, at, short) } else { long };
+        (line.start < block.len()).then_some(line)
     }
 
-    /// Where the first text from `at` on ends, and which of them stand in its line; the block's end when there is none.
-    fn next_long(&self, block: &[u8], at: usize, texts: &mut Vec<u32>) -> usize {
-        let (mut first, mut end) = (block.len(), block.len());
+    /// The first line from `at` on with any text, and which stand in it.
+    fn next_long(&self, block: &[u8], at: usize, texts: &mut Vec<u32>) -> Range<usize> {
+        let mut line = block.len()..block.len();
         texts.clear();
         self.long.visit(block, at, |text, last| {
             if texts.is_empty() {
-                (first, end) = (last, end_of_line(block, last));
+                line = line_around(block, at, last);
             }
-            if last < end {
+            if last < line.end {
                 texts.push(self.numbers[text as usize]);
             }
-            end
+            line.end
         });
-        first
+        line
     }
 
     /// Calls `found` with the number of each text in the line that was the last one found.
     pub(super) fn of_line(&self, block: &[u8], line: Range<usize>, ahead: &Ahead, mut found: impl FnMut(usize)) {
-        if ahead.long.is_some_and(|place| line.contains(&place)) {
+        if ahead.long.as_ref() == Some(&line) {
             ahead.texts.iter().for_each(|text| found(*text as usize));
         }
         if ahead.short.is_some_and(|place| line.contains(&place)) {
             self.short_in(&block[line], found);
         }
+    }
+
+    /// Whether the line that was the last one found may have one of the texts with the first numbers, up to `end`.
+    pub(super) fn may_have_first(end: usize, line: &Range<usize>, ahead: &Ahead) -> bool {
+        let is_first = |text: &u32| (*text as usize) < end;
+        let long = ahead.long.as_ref() == Some(line) && ahead.texts.iter().any(is_first);
+        long || ahead.short.is_some_and(|place| line.contains(&place))
     }
 
     /// Calls `found` with the number of each text in any other line.
@@ -112,8 +119,10 @@ impl Texts {
     }
 }
 
-fn end_of_line(block: &[u8], place: usize) -> usize {
-    memchr::memchr(b'\n', &block[place..]).map_or(block.len(), |length| place + length)
+/// The line that goes through a place at or behind `at`, where a line begins.
+fn line_around(block: &[u8], at: usize, place: usize) -> Range<usize> {
+    let start = memchr::memrchr(b'\n', &block[at..place]).map_or(at, |newline| at + newline + 1);
+    start..memchr::memchr(b'\n', &block[place..]).map_or(block.len(), |length| place + length)
 }
 
 impl Short {

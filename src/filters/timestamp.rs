@@ -6,6 +6,7 @@
 use jiff::civil::DateTime;
 
 use super::Clock;
+use super::bytes::run_of;
 use crate::time::Timestamp;
 
 /// A stamp as it stands in a line.
@@ -170,21 +171,17 @@ fn traditional(text: &[u8]) -> Option<Stamp> {
 
 /// The number of a month by the first three letters of its name.
 fn month_of(name: [u8; 3]) -> Option<u8> {
-    Some(match &name.map(|letter| letter.to_ascii_lowercase()) {
-        b"jan" => 1,
-        b"feb" => 2,
-        b"mar" => 3,
-        b"apr" => 4,
-        b"may" => 5,
-        b"jun" => 6,
-        b"jul" => 7,
-        b"aug" => 8,
-        b"sep" => 9,
-        b"oct" => 10,
-        b"nov" => 11,
-        b"dec" => 12,
-        _ => return None,
-    })
+    /// All letters small, as one number; no other byte becomes a letter by it.
+    const fn folded([a, b, c]: [u8; 3]) -> u32 {
+        u32::from_le_bytes([a | 0x20, b | 0x20, c | 0x20, 0])
+    }
+    #[rustfmt::skip]
+    const MONTHS: [u32; 12] = [
+        folded(*b"jan"), folded(*b"feb"), folded(*b"mar"), folded(*b"apr"), folded(*b"may"), folded(*b"jun"),
+        folded(*b"jul"), folded(*b"aug"), folded(*b"sep"), folded(*b"oct"), folded(*b"nov"), folded(*b"dec"),
+    ];
+    let name = folded(name);
+    (1..).zip(MONTHS).find_map(|(number, month)| (month == name).then_some(number))
 }
 
 /// Whether these are the first three letters of a day of the week.
@@ -503,7 +500,7 @@ impl Reader<'_> {
 
     /// How many digits come next, at most 20.
     fn digits(&self) -> usize {
-        self.text.get(self.at..).unwrap_or_default().iter().take(20).take_while(|byte| byte.is_ascii_digit()).count()
+        run_of(self.text.get(self.at..).unwrap_or_default(), 20, |byte| byte.is_ascii_digit())
     }
 
     /// Exactly so many digits, of which there may be more behind.

@@ -12,7 +12,7 @@ use rustix::fs::MemfdFlags;
 use super::FirewallError;
 
 /// Where tools are looked for; `PATH` is somebody else's.
-const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+pub(crate) const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// Names of the tools that are run.
 const TOOLS: [&str; 4] = ["iptables*", "ip6tables*", "xtables-*", "nft"];
 /// Longest run. The tools wait 5 s for the xtables lock; ten thousand foreign rules take a quarter of a second.
@@ -25,14 +25,10 @@ pub(crate) fn find(tool: &'static str) -> Option<PathBuf> {
     FOLDERS.iter().map(|folder| PathBuf::from(folder).join(tool)).find(|path| path.is_file())
 }
 
-/// All tools that there are, for whoever is to run no other program. Where none that serves is there yet, the folders in
-/// which it will be installed.
-pub(crate) fn installed() -> Vec<PathBuf> {
-    if find("iptables-restore").is_none() && find("nft").is_none() {
-        return FOLDERS.map(PathBuf::from).into();
-    }
+/// All tools that there are.
+pub(crate) fn installed() -> impl Iterator<Item = PathBuf> {
     let patterns = FOLDERS.iter().flat_map(|folder| TOOLS.map(|tool| format!("{folder}/{tool}")));
-    patterns.filter_map(|pattern| glob::glob(&pattern).ok()).flatten().flatten().collect()
+    patterns.filter_map(|pattern| glob::glob(&pattern).ok()).flatten().flatten()
 }
 
 /// Runs a tool and gives what it wrote to its standard output. `Err` when it is missing, fails, or does not end.

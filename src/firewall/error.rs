@@ -47,6 +47,10 @@ pub(crate) enum FirewallError {
     ForeignTable {
         table: String,
     },
+    /// Packets of banned sources come through none of the chains that are to lead to ours.
+    NoHook {
+        hooks: String,
+    },
     /// Entries that were to be set have no room.
     Full {
         ceiling: usize,
@@ -109,6 +113,11 @@ impl fmt::Display for FirewallError {
             FirewallError::ForeignTable { table } => {
                 write!(f, "the table inet {table} is somebody else's; give firewall.chain a name that is ours alone")
             }
+            FirewallError::NoHook { hooks } => write!(
+                f,
+                "no chain of firewall.hooks ({hooks}) is there, so that packets of banned sources pass; name INPUT there, \
+                 and FORWARD where packets pass through"
+            ),
             FirewallError::Full { ceiling } => {
                 write!(
                     f,

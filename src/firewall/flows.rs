@@ -83,8 +83,8 @@ impl Backend for Ending {
         done
     }
 
-    fn glance(&mut self) -> Option<bool> {
-        self.backend.glance()
+    fn look_every(&self) -> Duration {
+        self.backend.look_every()
     }
 
     fn shortage(&self) -> Option<String> {

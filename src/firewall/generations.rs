@@ -32,11 +32,4 @@ impl Generations {
     pub(super) fn set_intact(&mut self, read: Option<u32>) {
         self.intact = read;
     }
-
-    /// See [`super::Backend::glance`].
-    pub(super) fn glance(&mut self) -> Option<bool> {
-        // An error is for the next look to tell.
-        let read = self.read().ok().flatten()?;
-        Some(!self.is_intact(Some(read)))
-    }
 }

@@ -110,15 +110,18 @@ impl Iptables {
         let scopes: Vec<Scope> = self.scopes.keys().cloned().collect();
         let _news = self.plan.translation.begins(scopes.iter());
         match insist(|| self.try_rules(&scopes)) {
-            Err(_) if self.plan.translation.fall_back() => insist(|| self.try_rules(&scopes)),
+            Err(_) if self.plan.translation.fall_back() => {
+                insist(|| self.try_rules(&scopes)).inspect_err(|_| self.plan.translation.resume())
+            }
             made => made,
         }
     }
 
     fn try_rules(&mut self, scopes: &[Scope]) -> Result<(), FirewallError> {
-        for family in self.families.clone() {
-            let script = self.plan.script(&self.view(family)?, family, scopes);
-            self.restore(family, &script)?;
+        let views = self.families.iter().map(|family| self.view(*family)).collect::<Result<Vec<View>, _>>()?;
+        self.plan.must_be_met(views.iter())?;
+        for (family, view) in self.families.iter().zip(&views) {
+            self.restore(*family, &self.plan.script(view, *family, scopes))?;
         }
         let generation = self.generations.read()?;
         self.generations.set_intact(generation);
@@ -293,10 +296,6 @@ impl Backend for Iptables {
             })
             .collect();
         self.ipset.change(&steps)
-    }
-
-    fn glance(&mut self) -> Option<bool> {
-        self.generations.glance()
     }
 
     /// Rules are mended at once: others flush them and leave the sets, which may be large, alone.

@@ -1,11 +1,12 @@
 //! What a backend has put into one set and when it ends: enough to notice that the kernel holds less, and to renew
-//! what the kernel cannot hold long enough. 9 bytes per IPv4 entry, 21 per IPv6 entry, and what the trees add: half as much
-//! as hash tables would, which are half empty after they grew.
+//! what the kernel cannot hold long enough. 9 bytes per IPv4 entry, 21 per IPv6 entry.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::leaves::Leaves;
 use crate::time::{Timestamp, Until};
 
 /// Whole seconds since 1970; entries for ever have the last value.
@@ -20,8 +21,8 @@ const SWEEP_AT: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
-    ipv4: BTreeMap<Ipv4Net, Second>,
-    ipv6: BTreeMap<Ipv6Net, Second>,
+    ipv4: Leaves<Ipv4Net, Second>,
+    ipv6: Leaves<Ipv6Net, Second>,
     /// How many entries end in each second to come.
     ends: BTreeMap<Second, usize>,
     /// How many are in `ends`.
@@ -36,7 +37,7 @@ impl Mirror {
         entries.dedup_by_key(|(prefix, _)| *prefix);
     }
 
-    /// One that holds [ordered](Mirror::put_in_order) entries. Its trees are full, and so as small as they can be.
+    /// One that holds [ordered](Mirror::put_in_order) entries.
     pub(super) fn of(entries: Vec<(IpNet, Until)>) -> Mirror {
         let (mut ipv4, mut ipv6, mut mirror) = (Vec::new(), Vec::new(), Mirror::default());
         mirror.alive = entries.len();
@@ -48,8 +49,13 @@ impl Mirror {
                 IpNet::V6(net) => ipv6.push((net, end)),
             }
         }
-        (mirror.ipv4, mirror.ipv6) = (ipv4.into_iter().collect(), ipv6.into_iter().collect());
+        (mirror.ipv4, mirror.ipv6) = (Leaves::of_sorted(ipv4), Leaves::of_sorted(ipv6));
         mirror
+    }
+
+    /// Whether the prefix may still be there, or was a moment ago: clocks differ, and ends are rounded.
+    pub(super) fn may_hold(&self, prefix: &IpNet, now: Timestamp) -> bool {
+        self.holds(prefix, now - Duration::from_secs(MARGIN.into()))
     }
 
     /// Whether the prefix is there and not over.
@@ -102,8 +108,9 @@ impl Mirror {
         }
         let over = (self.ipv4.len() + self.ipv6.len()).saturating_sub(self.alive);
         if over > SWEEP_AT && over > self.alive / 4 {
-            self.ipv4.retain(|_, end| *end > soon);
-            self.ipv6.retain(|_, end| *end > soon);
+            let over = second(Until::At(now)).saturating_sub(MARGIN);
+            self.ipv4.retain(|_, end| *end > over);
+            self.ipv6.retain(|_, end| *end > over);
         }
         self.alive
     }

@@ -12,6 +12,7 @@ pub(crate) mod handshakes; // who has completed one, by the kernel's connection 
 pub(crate) mod hostile; // laws for fuzzers
 mod ipset; // ipset's sets over netlink
 pub(crate) mod iptables; // backend: a chain in iptables that matches ipset's sets
+mod looking; // when what is in the kernel is looked at
 mod mirror; // what a backend has put into the kernel
 mod netlink; // messages to the kernel and its answers
 mod nft; // nf_tables' sets, elements and generation over netlink
@@ -43,6 +44,7 @@ use crate::text::meaning_of;
 use crate::time::Timestamp;
 
 pub(crate) use error::FirewallError;
+pub(crate) use looking::Looking;
 pub(crate) use task::{Report, Task};
 pub(crate) use undone::Refused;
 
@@ -188,6 +190,11 @@ impl Choice {
         meaning_of(&Choice::WORDS, name)
     }
 
+    /// Whether the rules are, or may come to be, those of iptables.
+    pub(crate) fn may_be_iptables(self) -> bool {
+        matches!(self, Choice::Auto | Choice::Iptables | Choice::Plain)
+    }
+
     /// Whether both make the same chains of iptables. Each takes out what the other has left when it makes its own.
     pub(crate) fn shares_chains(self, other: Choice) -> bool {
         let in_iptables = |choice| matches!(choice, Choice::Iptables | Choice::Plain);
@@ -214,13 +221,23 @@ pub(crate) trait Backend: Send {
     /// error any part of it may have been done: what helps is a `sync`.
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Result<(), FirewallError>;
 
-    /// Whether anybody changed rules since they were last seen intact, for the price of one message to the kernel;
-    /// `None` where it cannot say.
-    fn glance(&mut self) -> Option<bool> {
-        None
+    /// Begins to [apply](Backend::apply) a part of a list, and may return before that is done: then `None`, and in its turn
+    /// [`Backend::finish`] says how it went. What is applied meanwhile comes after it.
+    fn begin(&mut self, changes: &[Change], now: Timestamp) -> Option<Result<(), FirewallError>> {
+        Some(self.apply(changes, now))
     }
 
-    /// Whether everything that was put into the kernel is still there. Cheap: called every second.
+    /// Waits for the first that was begun and is not finished.
+    fn finish(&mut self) -> Result<(), FirewallError> {
+        Ok(())
+    }
+
+    /// How often it is to be looked at.
+    fn look_every(&self) -> Duration {
+        looking::LOOK_EVERY
+    }
+
+    /// Whether everything that was put into the kernel is still there. Cheap: called that often.
     fn inspect(&mut self, now: Timestamp) -> Result<Inspection, FirewallError>;
 
     /// What is wrong with its room, where it has less than is wanted. The same sentence until that changes.
@@ -234,7 +251,7 @@ pub(crate) trait Backend: Send {
     /// Reads the entries back from the kernel, also those of an earlier process.
     fn held(&mut self, now: Timestamp) -> Result<Vec<Entry>, FirewallError>;
 
-    /// Renews what the kernel would forget too early. Called every second; nearly always there is nothing to do.
+    /// Renews what the kernel would forget too early. Called with each look; nearly always there is nothing to do.
     fn rearm(&mut self, _now: Timestamp) -> Result<(), FirewallError> {
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::translation::Translation;
-use super::{Settings, Target, Usual, scope};
+use super::{FirewallError, Settings, Target, Usual, scope};
 use crate::ledger::{Protocol, Scope};
 
 /// Longer names of scopes do not fit the 255 characters of a set's name.
@@ -120,6 +120,12 @@ impl Layout {
             sets: Sets::Counting,
             translation: Translation::default(),
         }
+    }
+
+    /// Fails where packets of banned sources would meet our rules nowhere.
+    pub(super) fn must_be_met(&self, settings: &Settings) -> Result<(), FirewallError> {
+        let hooks = || settings.hooks.join(", ");
+        (self.input || self.forward).then_some(()).ok_or_else(|| FirewallError::NoHook { hooks: hooks() })
     }
 
     pub(super) fn name_of(&self, key: &Key) -> String {

@@ -88,6 +88,7 @@ impl Nftables {
             fingerprint: None,
             count_again: None,
         };
+        backend.layout.must_be_met(settings)?;
         nft::generation(&mut backend.socket)?;
         let chains = nft::chains(&mut backend.socket, &backend.layout.table)?;
         if !chains.is_empty() && !chains.iter().any(|chain| OUR_CHAINS.contains(&chain.as_str())) {
@@ -115,7 +116,7 @@ impl Nftables {
             if !self.layout.translation.fall_back() {
                 return Err(error);
             }
-            make(&self.layout)?;
+            make(&self.layout).inspect_err(|_| self.layout.translation.resume())?;
         }
         let generation = nft::generation(&mut self.socket)?;
         self.fingerprint = nft::fingerprint(&mut self.socket, &self.layout.table)?;
@@ -266,7 +267,8 @@ impl Backend for Nftables {
             let Some(set) = self.sets.get_mut(&key) else { continue };
             let until = until.filter(|until| !until.is_over(now));
             let held = set.mirror.holds(prefix, now);
-            if let Some(until) = until.filter(|_| !held && changes.len() > ONE_BY_ONE) {
+            let is_fresh = changes.len() > ONE_BY_ONE && !set.mirror.may_hold(prefix, now);
+            if let Some(until) = until.filter(|_| is_fresh) {
                 set.mirror.set(*prefix, until);
                 fresh.entry(key).or_default().push(Element::new(prefix.network(), milliseconds(until, now)));
                 continue;
@@ -297,11 +299,6 @@ impl Backend for Nftables {
             self.put(&self.layout.name_of(&key), &wanted.into_iter().collect::<Vec<_>>())?;
         }
         Ok(())
-    }
-
-    fn glance(&mut self) -> Option<bool> {
-        // An error is for the next look to tell.
-        nft::generation(&mut self.socket).ok().map(|generation| Some(generation) != self.generation)
     }
 
     fn inspect(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {

@@ -141,15 +141,19 @@ impl Plain {
         self.enforced.retain(|(_, scope), _| self.scopes.contains(scope));
         let _news = self.layout.plan.translation.begins(self.scopes.iter());
         match insist(|| self.try_rebuild()) {
-            Err(_) if self.layout.plan.translation.fall_back() => insist(|| self.try_rebuild()),
+            Err(_) if self.layout.plan.translation.fall_back() => {
+                insist(|| self.try_rebuild()).inspect_err(|_| self.layout.plan.translation.resume())
+            }
             made => made,
         }
     }
 
     fn try_rebuild(&mut self) -> Result<(), FirewallError> {
-        for family in self.families.clone() {
-            let save = self.save(family)?;
-            let counts = self.layout.counts(&save, &self.numbers(&save));
+        let saves = self.families.iter().map(|family| self.save(*family)).collect::<Result<Vec<String>, _>>()?;
+        let views: Vec<View> = saves.iter().map(|save| self.view(save)).collect();
+        self.layout.plan.must_be_met(views.iter())?;
+        for (family, (save, view)) in self.families.clone().into_iter().zip(saves.iter().zip(&views)) {
+            let counts = self.layout.counts(save, &self.numbers(save));
             let (mut rules, mut made) = (self.layout.top(family, &self.scopes), Made::default());
             let top = rules.lines().count();
             for (number, scope) in self.scopes.iter().enumerate() {
@@ -165,7 +169,7 @@ impl Plain {
             }
             made.rules = rules.lines().count() - top;
             let below = self.layout.chains(self.scopes.len(), &made.buckets);
-            let script = self.layout.plan.script_of(&self.view(&save), &self.scopes, &below, &rules);
+            let script = self.layout.plan.script_of(view, &self.scopes, &below, &rules);
             self.made[family.index()] = made;
             self.restore(family, &script)?;
         }
@@ -315,10 +319,6 @@ impl Backend for Plain {
             Change::Clear { .. } => false,
         };
         if changes.iter().any(out) { Err(FirewallError::Full { ceiling: self.ceiling }) } else { Ok(()) }
-    }
-
-    fn glance(&mut self) -> Option<bool> {
-        self.generations.glance()
     }
 
     fn inspect(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {

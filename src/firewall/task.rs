@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::bulk::{self, Bulk};
 use super::undone::Undone;
-use super::{Backend, Choice, FirewallError, Inspection, OnStop, Opened, Refused, Settings};
+use super::{Backend, Choice, FirewallError, Inspection, Looking, OnStop, Opened, Refused, Settings};
 use crate::ledger::{Change, Entry, Scope};
 use crate::time::Timestamp;
 
@@ -24,16 +24,13 @@ use crate::time::Timestamp;
 const QUEUE: usize = 1024;
 /// Changes that make one batch at most.
 const LARGEST_BATCH: usize = 16_384;
+/// Parts of lists that are on their way at a time: while the enforcer does one, the next is made ready. A ban waits for so
+/// many at most.
+const AHEAD: usize = 2;
 /// Reports that may wait for their reader; beyond, the oldest are dropped. All that matter come again.
 const OUTBOX: usize = 64;
-/// Between two looks at what is in the kernel: what others remove is back within two seconds.
-const INSPECT_EVERY: Duration = Duration::from_millis(1900);
-/// Between two glances at whether anybody changed rules, where the kernel can say: such changes are looked at soon,
-/// because packets of banned sources may pass; but an idle machine is to wake once a second at most. Being told by the
-/// kernel would cost everybody who changes rules 20 us per element of a set.
-const GLANCE_EVERY: Duration = Duration::from_millis(950);
-/// Looks after glances may take this share of the time: one in so many. Some hosts change their rules all the time.
-const LOOKING_SHARE: u32 = 20;
+/// Reports for which their reader had no room are handed on after this time.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// The list is asked for again when it did not come within this time.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// After a failure.
@@ -50,6 +47,8 @@ pub(crate) enum Command {
     Sync(Vec<Entry>),
     /// Steps of the ledger since. Before the first `Sync` they are taken to be in it.
     Apply(Vec<Change>, Option<Done>),
+    /// There is something to be seen in the kernel.
+    Look,
     /// Ends the task.
     Stop(OnStop),
 }
@@ -128,6 +127,12 @@ impl Task {
         self.behind = self.commands.try_send(Command::Sync(entries)).is_err();
     }
 
+    /// Has the backend looked at soon, because it has something to tell.
+    pub(crate) fn look(&mut self) {
+        // Where there is no room, the whole list puts right whatever it is.
+        self.behind |= self.commands.try_send(Command::Look).is_err();
+    }
+
     /// Whether the whole list should be sent, because something could not be.
     pub(crate) fn is_behind(&self) -> bool {
         self.behind
@@ -190,13 +195,13 @@ struct Worker {
     pause: Duration,
     /// Those who wait until the kernel holds the whole list.
     waiting: Vec<Done>,
-    inspected: Instant,
-    glanced: Instant,
-    /// No look after a glance before this moment.
-    look_again: Instant,
-    /// Between two times at which the backend is tended.
-    every: Duration,
+    /// Once a list was done.
+    looking: Option<Looking>,
+    /// Somebody has said that there is something to be seen.
+    is_to_look: bool,
     bulk: Bulk,
+    /// What of it is on its way, in its order; how it went, where that is known already.
+    begun: VecDeque<Option<Result<(), FirewallError>>>,
     told: Arc<Told>,
 }
 
@@ -220,8 +225,6 @@ struct Batch {
     done: Vec<Done>,
     /// Those who wait for changes that `sync` contains.
     covered: Vec<Done>,
-    /// A list that came after all of them.
-    list: Option<(Vec<Change>, Option<Done>)>,
     stop: Option<OnStop>,
 }
 
@@ -247,11 +250,10 @@ impl Worker {
             refused_at: Instant::now(),
             pause: FIRST_PAUSE,
             waiting: Vec::new(),
-            inspected: Instant::now(),
-            glanced: Instant::now(),
-            look_again: Instant::now(),
-            every: INSPECT_EVERY,
+            looking: None,
+            is_to_look: false,
             bulk: Bulk::default(),
+            begun: VecDeque::new(),
             told,
         }
     }
@@ -293,34 +295,45 @@ impl Worker {
         }
     }
 
+    /// How long nothing is to be looked at or asked for again.
+    fn rest(&self) -> Duration {
+        let rest = self.looking.as_ref().map_or(Duration::ZERO, Looking::rest);
+        match self.refused {
+            Some(_) => rest.min(LONGEST_PAUSE.saturating_sub(self.refused_at.elapsed())),
+            None => rest,
+        }
+    }
+
     /// Waits for commands until something else is due, and takes all that are queued.
     fn take(&mut self) -> Batch {
         let wait = match self.state {
             State::Pausing(until) => until.saturating_duration_since(Instant::now()),
             State::Asked(since) => ASK_AGAIN.saturating_sub(since.elapsed()),
             State::Synced if !self.bulk.is_empty() => Duration::ZERO,
-            State::Synced => self.every.min(INSPECT_EVERY.saturating_sub(self.inspected.elapsed())),
+            State::Synced => self.rest(),
         };
-        let wait = if self.outbox.is_empty() { wait } else { wait.min(INSPECT_EVERY) };
+        let wait = if self.outbox.is_empty() { wait } else { wait.min(TELL_AGAIN) };
         let mut batch = Batch::default();
         match self.queue.recv_timeout(wait) {
             Err(RecvTimeoutError::Timeout) => return batch,
             Err(RecvTimeoutError::Disconnected) => batch.stop = Some(OnStop::Keep),
-            Ok(command) => Self::add(&mut batch, command),
+            Ok(command) => self.add(&mut batch, command),
         }
-        while batch.stop.is_none() && batch.list.is_none() && batch.changes.len() < LARGEST_BATCH {
+        while batch.stop.is_none() && batch.changes.len() < LARGEST_BATCH {
             let Ok(command) = self.queue.try_recv() else { break };
-            Self::add(&mut batch, command);
+            self.add(&mut batch, command);
         }
         batch
     }
 
-    fn add(batch: &mut Batch, command: Command) {
+    /// Lists wait among themselves; what comes after them overtakes them.
+    fn add(&mut self, batch: &mut Batch, command: Command) {
         match command {
             Command::Sync(mut entries) => {
                 entries.retain(|entry| entry.prefix.prefix_len() > 0);
                 batch.changes.clear();
                 batch.covered.append(&mut batch.done);
+                batch.covered.extend(self.bulk.clear());
                 batch.sync = Some(entries);
             }
             Command::Apply(changes, done) => {
@@ -330,31 +343,27 @@ impl Worker {
                         answer(done.into_iter().collect(), &Err(error.to_string()));
                     }
                     None if changes.len() > bulk::PART => {
-                        batch.list = Some((changes, done));
+                        self.bulk.push(changes, done);
                         return;
                     }
                     None => batch.done.extend(done),
                 }
                 for change in changes.into_iter().filter(|change| change.prefix().prefix_len() > 0) {
+                    self.bulk.overtake(&change);
                     batch.changes.insert(key_of(&change), change);
                 }
             }
+            Command::Look => self.is_to_look = true,
             Command::Stop(on_stop) => batch.stop = Some(on_stop),
         }
     }
 
     fn work(&mut self, batch: Batch) {
-        let Batch { sync, changes, done, covered, list, .. } = batch;
+        let Batch { sync, changes, done, covered, .. } = batch;
         self.waiting.extend(covered);
         if let Some(entries) = sync {
-            self.waiting.extend(self.bulk.clear());
+            self.await_parts();
             self.sync(&entries);
-        }
-        for change in changes.values() {
-            self.bulk.overtake(change);
-        }
-        if let Some((changes, done)) = list {
-            self.bulk.push(changes, done);
         }
         if matches!(self.state, State::Synced) {
             if changes.is_empty() {
@@ -373,6 +382,7 @@ impl Worker {
         }
         // The ledger has these changes, so they will be in the list that is asked for.
         self.waiting.extend(done);
+        self.await_parts();
         self.waiting.extend(self.bulk.clear());
         if let (State::Pausing(_), Some(trouble)) = (self.state, &self.trouble) {
             let text = format!("not in force yet: {trouble}");
@@ -382,19 +392,43 @@ impl Worker {
 
     /// Does a part of the lists that are loaded; all that is left of them before the end.
     fn work_on_lists(&mut self, all: bool) {
-        while matches!(self.state, State::Synced)
-            && let Some(part) = self.bulk.next()
-        {
-            // Where a part fails, whoever waits for the list waits for the one that is asked for.
-            if let Some(undone) = self.apply(part.into_iter())
-                && let Some((done, undone)) = self.bulk.note(undone)
-            {
-                self.note_refused(undone.refused.clone());
-                answer(done.into_iter().collect(), &undone.answer());
-                self.settle();
-            }
+        while matches!(self.state, State::Synced) && !self.bulk.is_empty() {
+            self.begin_parts();
+            self.finish_part();
             if !all {
                 return;
+            }
+        }
+    }
+
+    fn begin_parts(&mut self) {
+        let Some(backend) = &mut self.backend else { return };
+        while self.begun.len() < AHEAD
+            && let Some(part) = self.bulk.next()
+        {
+            self.begun.push_back(backend.begin(&part, Timestamp::now()));
+        }
+    }
+
+    fn finish_part(&mut self) {
+        let (Some(backend), Some(begun)) = (&mut self.backend, self.begun.pop_front()) else { return };
+        let finished = begun.unwrap_or_else(|| backend.finish());
+        // Where a part fails, whoever waits for the list waits for the one that is asked for.
+        if let Some(undone) = self.outcome(finished)
+            && let Some((done, undone)) = self.bulk.note(undone)
+        {
+            self.note_refused(undone.refused.clone());
+            answer(done.into_iter().collect(), &undone.answer());
+            self.settle();
+        }
+    }
+
+    /// Waits for what of the lists is on its way, before all is done anew: it must not come after that. Whatever of it failed is
+    /// contained there.
+    fn await_parts(&mut self) {
+        while let Some(begun) = self.begun.pop_front() {
+            if let (None, Some(backend)) = (begun, &mut self.backend) {
+                let _finished = backend.finish();
             }
         }
     }
@@ -427,7 +461,8 @@ impl Worker {
                 let (refused, full) = (backend.refused(), backend.shortage());
                 let held = backend.installed(Timestamp::now());
                 self.state = State::Synced;
-                self.inspected = Instant::now();
+                self.looking = Some(Looking::after(backend.as_ref()));
+                self.is_to_look = false;
                 self.pause = FIRST_PAUSE;
                 let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
                 if let Some(what) = self.damage.take() {
@@ -436,6 +471,8 @@ impl Worker {
                 self.refused = None;
                 self.note_refused(refused.clone());
                 self.settle();
+                // Who hears of it may ask at once.
+                self.count();
                 self.report(Report::Synced { entries: held, micros });
                 answer(std::mem::take(&mut self.waiting), &Undone { refused, full }.answer());
             }
@@ -446,28 +483,30 @@ impl Worker {
     /// What is new comes first: it may take the place of what goes, and no packet is to pass in between. What was not done
     /// of it; `None` where it failed, and the whole list is asked for.
     fn apply(&mut self, changes: impl Iterator<Item = Change>) -> Option<Undone> {
-        let backend = self.backend.as_mut()?;
         let (set, gone): (Vec<Change>, Vec<Change>) = changes.partition(|change| matches!(change, Change::Set(_)));
-        let mut full = None;
-        let mut parts = [set, gone].into_iter().filter(|part| !part.is_empty());
-        let applied = parts.try_for_each(|part| match backend.apply(&part, Timestamp::now()) {
-            // A list would not help, and what goes makes room.
-            Err(error @ FirewallError::Full { .. }) => {
-                full = Some(error.to_string());
-                Ok(())
-            }
-            applied => applied,
-        });
+        let mut undone = Undone::default();
+        for part in [set, gone].into_iter().filter(|part| !part.is_empty()) {
+            let applied = self.backend.as_mut()?.apply(&part, Timestamp::now());
+            undone.add(self.outcome(applied)?);
+        }
+        Some(undone)
+    }
+
+    /// What was not done, by what the backend says; the same.
+    fn outcome(&mut self, applied: Result<(), FirewallError>) -> Option<Undone> {
         self.told.progress.made();
-        match applied {
-            Ok(()) => Some(Undone { refused: backend.refused(), full }),
+        let full = match applied {
+            Ok(()) => None,
+            // A list would not help, and what goes makes room.
+            Err(error @ FirewallError::Full { .. }) => Some(error.to_string()),
             // What failed may be somebody's damage: a list repairs it. Only if that fails too, there is trouble.
             Err(error) => {
                 self.damage.get_or_insert(error.to_string());
                 self.ask();
-                None
+                return None;
             }
-        }
+        };
+        Some(Undone { refused: self.backend.as_mut()?.refused(), full })
     }
 
     /// What the enforcer does not do is told, and asked for again later: an address may be ours for a while only.
@@ -483,33 +522,17 @@ impl Worker {
     }
 
     fn look(&mut self) {
-        if self.inspected.elapsed() >= INSPECT_EVERY || self.glance() {
-            self.inspect();
-        }
-    }
-
-    /// Whether somebody changed rules, and a look does not take too much of the time.
-    fn glance(&mut self) -> bool {
-        let Some(backend) = &mut self.backend else { return false };
-        // Many bans, or a list that is loaded, are many occasions.
-        if self.glanced.elapsed() < GLANCE_EVERY.min(self.every) {
-            return false;
-        }
-        self.glanced = Instant::now();
-        let changed = backend.glance();
-        self.every = if changed.is_some() { GLANCE_EVERY } else { INSPECT_EVERY };
-        changed == Some(true) && Instant::now() >= self.look_again
-    }
-
-    fn inspect(&mut self) {
-        self.inspected = Instant::now();
         if self.refused.is_some() && self.refused_at.elapsed() >= LONGEST_PAUSE {
             return self.ask();
         }
-        let Some(backend) = &mut self.backend else { return };
+        let (Some(backend), Some(looking)) = (&mut self.backend, &mut self.looking) else { return };
         let now = Timestamp::now();
-        let found = backend.inspect(now).and_then(|found| backend.rearm(now).map(|()| found));
-        self.look_again = Instant::now() + self.inspected.elapsed() * LOOKING_SHARE;
+        let found = if std::mem::take(&mut self.is_to_look) {
+            Some(looking.look_now(backend.as_mut(), now))
+        } else {
+            looking.look(backend.as_mut(), now)
+        };
+        let Some(found) = found else { return };
         match found {
             Ok(Inspection::Intact) => {
                 let refused = backend.refused();
@@ -550,6 +573,7 @@ impl Worker {
         answer(std::mem::take(&mut self.waiting), &Err(text.clone()));
         self.complain(text);
         self.backend = None;
+        self.begun.clear();
         self.state = State::Pausing(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
@@ -589,13 +613,6 @@ impl Worker {
 fn answer(waiting: Vec<Done>, result: &Result<(), String>) {
     for done in waiting {
         let _ = done.send(result.clone());
-    }
-}
-
-pub(super) fn prefix_of(change: &Change) -> IpNet {
-    match change {
-        Change::Set(entry) => entry.prefix,
-        Change::Clear { prefix, .. } => *prefix,
     }
 }
 

@@ -43,6 +43,11 @@ impl Translation {
         falls
     }
 
+    /// Nor without it: something else is wrong, and may pass.
+    pub(super) fn resume(&mut self) {
+        *self = Translation::Followed;
+    }
+
     /// What that means, as a sentence.
     pub(super) fn shortage(self) -> Option<String> {
         (self == Translation::Impossible).then(|| {

@@ -2,16 +2,15 @@
 //! kept once.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::causes::{Cause, CauseId, Causes};
-use super::{Ban, Scope, nets};
+use super::{Ban, MANUAL, Scope, nets};
 use crate::filters::Evidence;
+use crate::leaves::Leaves;
 use crate::policy::breaker::{Standing, covered};
 use crate::time::{Timestamp, Until};
 
@@ -60,7 +59,7 @@ impl Row {
 /// Every owner's claim on every prefix. A prefix without an owner is in neither map.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bans {
-    by_prefix: BTreeMap<IpNet, Row>,
+    by_prefix: Leaves<IpNet, Row>,
     /// The second owner of a prefix and those after it: few prefixes have any.
     others: BTreeMap<IpNet, Vec<Row>>,
     causes: Causes,
@@ -84,7 +83,7 @@ impl Bans {
     }
 
     pub(super) fn is_banned(&self, prefix: &IpNet) -> bool {
-        self.by_prefix.contains_key(prefix)
+        self.by_prefix.contains(prefix)
     }
 
     /// Takes one owner's ban out.
@@ -109,22 +108,21 @@ impl Bans {
         self.causes.release(taken.cause);
         self.standing.bans -= 1;
         self.standing.forgeable -= usize::from(ban.evidence == Evidence::Forgeable);
-        self.standing.addresses = self.standing.addresses.saturating_sub(covered(ban.prefix));
+        self.standing.addresses = self.standing.addresses.saturating_sub(addresses(prefix, &ban.jail));
         Some(ban)
     }
 
     /// Puts a ban in whose owner has none on that prefix.
     pub(super) fn put(&mut self, ban: Ban) {
-        let (prefix, evidence) = (ban.prefix, ban.evidence);
+        let prefix = ban.prefix;
         let (mut row, cause) = Row::of(ban);
         row.cause = self.causes.take(cause);
-        self.count(&prefix, evidence);
-        match self.by_prefix.entry(prefix) {
-            Entry::Occupied(_) => self.others.entry(prefix).or_default().push(row),
-            Entry::Vacant(place) => {
-                place.insert(row);
-                self.count_length(&prefix, true);
-            }
+        self.count(&prefix, row.cause);
+        if self.by_prefix.contains(&prefix) {
+            self.others.entry(prefix).or_default().push(row);
+        } else {
+            self.by_prefix.insert(prefix, row);
+            self.count_length(&prefix, true);
         }
     }
 
@@ -133,7 +131,7 @@ impl Bans {
     pub(super) fn fill(&mut self, rows: Vec<(IpNet, Row)>) {
         let mut firsts: Vec<(IpNet, Row)> = Vec::with_capacity(rows.len());
         for (prefix, row) in rows {
-            self.count(&prefix, self.causes.get(row.cause).evidence);
+            self.count(&prefix, row.cause);
             if firsts.last().is_some_and(|(last, _)| *last == prefix) {
                 self.others.entry(prefix).or_default().push(row);
             } else {
@@ -141,7 +139,7 @@ impl Bans {
                 firsts.push((prefix, row));
             }
         }
-        self.by_prefix = firsts.into_iter().collect();
+        self.by_prefix = Leaves::of_sorted(firsts);
     }
 
     pub(super) fn take_cause(&mut self, cause: Cause) -> CauseId {
@@ -160,10 +158,11 @@ impl Bans {
         self.causes.get(id)
     }
 
-    fn count(&mut self, prefix: &IpNet, evidence: Evidence) {
+    fn count(&mut self, prefix: &IpNet, cause: CauseId) {
+        let Cause { jail, evidence, .. } = self.causes.get(cause);
         self.standing.bans += 1;
-        self.standing.forgeable += usize::from(evidence == Evidence::Forgeable);
-        self.standing.addresses = self.standing.addresses.saturating_add(covered(*prefix));
+        self.standing.forgeable += usize::from(*evidence == Evidence::Forgeable);
+        self.standing.addresses = self.standing.addresses.saturating_add(addresses(prefix, jail));
     }
 
     fn count_length(&mut self, prefix: &IpNet, more: bool) {
@@ -179,7 +178,7 @@ impl Bans {
     }
 
     pub(super) fn covering(&self, prefix: IpNet) -> impl Iterator<Item = Ban> {
-        nets::covering(&self.by_prefix, prefix).flat_map(|(net, row)| self.bans_of(*net, row))
+        nets::covering(&self.by_prefix, prefix).flat_map(|(net, row)| self.bans_of(net, row))
     }
 
     pub(super) fn within(&self, prefix: IpNet) -> impl Iterator<Item = Ban> {
@@ -212,8 +211,7 @@ impl Bans {
 
     /// The rows from one prefix up to, but not with, another.
     pub(super) fn rows_between(&self, start: IpNet, end: Option<IpNet>) -> impl Iterator<Item = (IpNet, Row)> {
-        let end = end.map_or(Bound::Unbounded, Bound::Excluded);
-        let prefixes = self.by_prefix.range((Bound::Included(start), end));
+        let prefixes = self.by_prefix.from(start).take_while(move |(prefix, _)| end.is_none_or(|end| **prefix < end));
         prefixes.flat_map(|(prefix, row)| self.rows_of(prefix, row).map(|row| (*prefix, row)))
     }
 
@@ -249,6 +247,11 @@ impl Bans {
         let alone = first.filter(|_| others.is_empty());
         alone.into_iter().chain(others)
     }
+}
+
+/// What logs have banned by this; what people ban is no sign that something is wrong.
+fn addresses(prefix: &IpNet, jail: &str) -> u64 {
+    if jail == MANUAL { 0 } else { covered(*prefix) }
 }
 
 fn family_and_length(prefix: &IpNet) -> (bool, u8) {

@@ -219,9 +219,8 @@ impl Ledger {
                 around.pop();
             }
             for entry in self.united(prefix, own.iter().map(|(scope, until)| ((*scope).clone(), *until))) {
-                let folds = |(_, scope, until): &(IpNet, &Scope, Until)| {
-                    (scope.is_all() || **scope == entry.scope) && *until >= entry.until
-                };
+                let folds =
+                    |(_, scope, until): &(IpNet, &Scope, Until)| scope.covers(&entry.scope) && *until >= entry.until;
                 if !around.iter().any(folds) {
                     entries.push(entry);
                 }
@@ -238,7 +237,7 @@ impl Ledger {
     /// One entry per scope of those who ban a prefix and of the lists that it is in, with the latest end.
     fn united(&self, prefix: IpNet, owners: impl Iterator<Item = (Scope, Until)>) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::with_capacity(1);
-        let listed = self.lists.end_of(&prefix, None).map(|until| (Scope::default(), until));
+        let listed = self.lists.end_of(&prefix).map(|until| (Scope::default(), until));
         for (scope, until) in owners.chain(listed) {
             match entries.iter_mut().find(|entry| entry.scope == scope) {
                 Some(entry) => entry.until = entry.until.max(until),

@@ -28,7 +28,8 @@ pub(crate) struct List {
 }
 
 impl List {
-    pub(super) fn new(name: &str, mut prefixes: Vec<IpNet>, since: Timestamp, until: Until) -> List {
+    /// Takes a while for a million prefixes.
+    pub(crate) fn new(name: &str, mut prefixes: Vec<IpNet>, since: Timestamp, until: Until) -> List {
         for prefix in &mut prefixes {
             *prefix = prefix.trunc();
         }
@@ -125,10 +126,9 @@ impl Lists {
         self.0.values()
     }
 
-    /// The latest end that a list gives to exactly this prefix; the list called `except` is not looked at.
-    pub(super) fn end_of(&self, prefix: &IpNet, except: Option<&str>) -> Option<Until> {
-        let others = self.0.values().filter(|list| Some(&*list.name) != except);
-        others.filter(|list| list.holds(prefix)).map(|list| list.until).max()
+    /// The latest end that a list gives to exactly this prefix.
+    pub(super) fn end_of(&self, prefix: &IpNet) -> Option<Until> {
+        self.0.values().filter(|list| list.holds(prefix)).map(|list| list.until).max()
     }
 
     /// What the lists do to the prefixes that cover `prefix`.

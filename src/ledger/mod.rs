@@ -32,6 +32,7 @@ mod writer;
 mod tests;
 
 pub(crate) use book::{Ledger, Snapshot};
+pub(crate) use exchange::Exchange;
 pub(crate) use history::{Ended, How};
 pub(crate) use lists::List;
 pub(crate) use open::Opened;
@@ -82,6 +83,9 @@ pub(crate) struct Entry {
     pub(crate) scope: Scope,
     pub(crate) until: Until,
 }
+
+/// The jail of what people ban.
+pub(crate) const MANUAL: &str = "manual";
 
 /// One step of the ledger that its projections follow.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 //! Both rest on the order of [`IpNet`]: by family, then network address, then length. All keys are truncated to their
 //! network, so the prefixes within another one follow it without a gap.
 
-use std::collections::BTreeMap;
-
 use ipnet::IpNet;
+
+use crate::leaves::Leaves;
 
 /// `prefix` and all shorter prefixes that contain it, the shortest first.
 fn at_and_above(prefix: IpNet) -> impl Iterator<Item = IpNet> {
@@ -13,14 +13,14 @@ fn at_and_above(prefix: IpNet) -> impl Iterator<Item = IpNet> {
 }
 
 /// Entries whose prefix is `prefix` or contains it.
-pub(super) fn covering<V>(map: &BTreeMap<IpNet, V>, prefix: IpNet) -> impl Iterator<Item = (&IpNet, &V)> {
-    at_and_above(prefix).filter_map(|net| map.get_key_value(&net))
+pub(super) fn covering<V>(map: &Leaves<IpNet, V>, prefix: IpNet) -> impl Iterator<Item = (IpNet, &V)> {
+    at_and_above(prefix).filter_map(|net| Some((net, map.get(&net)?)))
 }
 
 /// Entries whose prefix is `prefix` or lies within it.
-pub(super) fn within<V>(map: &BTreeMap<IpNet, V>, prefix: IpNet) -> impl Iterator<Item = (&IpNet, &V)> {
+pub(super) fn within<V>(map: &Leaves<IpNet, V>, prefix: IpNet) -> impl Iterator<Item = (&IpNet, &V)> {
     let prefix = prefix.trunc();
-    map.range(prefix..).take_while(move |(net, _)| prefix.contains(*net))
+    map.from(prefix).take_while(move |(net, _)| prefix.contains(*net))
 }
 
 /// [`covering`] for a sorted slice.
@@ -57,7 +57,7 @@ mod tests {
             nets in proptest::collection::btree_set(any_net(), 0..40),
             asked in any_net(),
         ) {
-            let map: BTreeMap<IpNet, IpNet> = nets.iter().map(|net| (*net, *net)).collect();
+            let map = Leaves::of_sorted(nets.iter().map(|net| (*net, *net)));
             let sorted: Vec<IpNet> = nets.iter().copied().collect();
             let above: Vec<IpNet> = sorted.iter().copied().filter(|net| net.contains(&asked)).collect();
             let below: Vec<IpNet> = sorted.iter().copied().filter(|net| asked.contains(net)).collect();

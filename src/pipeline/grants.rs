@@ -45,6 +45,7 @@ impl Pipeline {
             Some(Allowed { network, why: Why::Granted(_) }) => {
                 format!("{shown} itself was not allowed by hand; {0} was, remove {0} instead", Shown(network))
             }
+            Some(Allowed { network, .. }) if !network.contains(&prefix) => format!("{shown} is not allowed by hand"),
             Some(allowed @ Allowed { why: Why::Given, .. }) => format!("{allowed}; change the configuration"),
             Some(allowed) => format!("{allowed}; see allow.protect in the configuration"),
         })

@@ -7,6 +7,7 @@ pub(crate) mod account;
 pub(crate) mod event;
 mod evidence;
 mod grants;
+pub(crate) mod import;
 mod judge;
 #[cfg(feature = "bench")]
 pub(crate) mod measure;
@@ -26,7 +27,7 @@ use ipnet::IpNet;
 use crate::config::{Config, Jail};
 use crate::filters::{Effect, Evidence, Hit};
 use crate::keyed;
-use crate::ledger::{Ban, Change, How, Ledger, Scope};
+use crate::ledger::{Ban, Change, How, Ledger, MANUAL, Scope};
 use crate::policy::allowlist::Allowlist;
 use crate::policy::breaker::Breaker;
 use crate::policy::budget::Budget;
@@ -35,16 +36,13 @@ use crate::policy::grant::Grant;
 use crate::policy::recall::Recall;
 use crate::policy::{self, Bounds, Corroborate, Reason};
 use crate::text::plural;
-use crate::time::{Length, Timestamp, Until};
+use crate::time::{Length, Timestamp};
 use crate::windows::Window;
 use event::{Event, Kind, Shown};
 use evidence::Dossiers;
 use judge::Charge;
 use pardons::Pardons;
 use wiring::{Service, Wiring};
-
-/// The jail name of bans that a person made.
-pub(crate) const MANUAL: &str = "manual";
 
 /// How many hits are looked ahead.
 pub(crate) const AHEAD: usize = 32;
@@ -376,8 +374,11 @@ impl Pipeline {
             count,
             evidence: Evidence::Proven,
         };
-        let event = Event::of_ban(now, Kind::Banned, &ban);
-        Ok(Outcome::of(self.ledger.ban(ban), vec![event]))
+        let changes = self.ledger.ban(ban);
+        // As it stands now: it may have been banned for longer already.
+        let standing = self.ledger.bans_of(&prefix.trunc()).into_iter().find(|ban| &*ban.jail == MANUAL);
+        let event = standing.map(|ban| Event::of_ban(now, Kind::Banned, &ban));
+        Ok(Outcome::of(changes, event.into_iter().collect()))
     }
 
     /// Ends the bans of these prefixes, and forgets what was counted against them. All or nothing.
@@ -393,9 +394,10 @@ impl Pipeline {
         self.keep_grants(prefixes, grant, now)?;
         let mut outcome = Outcome::default();
         for prefix in prefixes {
-            let ended = self.ledger.unban(prefix, now);
-            self.note_unbanned(prefix, ended, now, &mut outcome);
+            let (ended, changes) = self.ledger.unban(prefix, now);
+            outcome.append(unbanned(&ended, changes, now));
         }
+        self.forget(prefixes);
         if grant.is_some() {
             // What else reaches them, a wider ban say, would make the grant a lie.
             outcome.append(self.lift_allowed(now));
@@ -403,20 +405,18 @@ impl Pipeline {
         Ok(outcome)
     }
 
-    fn note_unbanned(
-        &mut self,
-        prefix: &IpNet,
-        (ended, changes): (Vec<Ban>, Vec<Change>),
-        now: Timestamp,
-        outcome: &mut Outcome,
-    ) {
-        outcome.changes.extend(changes);
-        outcome.events.extend(ended.iter().map(|ban| Event::of_ban(now, Kind::Unbanned, ban)));
-        self.offenders.forget(*prefix);
+    /// What was counted against these, who are unbanned.
+    fn forget(&mut self, prefixes: &[IpNet]) {
+        for prefix in prefixes {
+            self.offenders.forget(*prefix);
+        }
         for state in &mut self.jails {
             // Where a neighbour was spared, what was counted is wider than what was banned.
-            let counted = state.jail.prefix.prefix_of(prefix.addr());
-            state.window.forget(if counted.contains(prefix) { counted } else { *prefix });
+            let of = |prefix: &IpNet| {
+                let counted = state.jail.prefix.prefix_of(prefix.addr());
+                if counted.contains(prefix) { counted } else { *prefix }
+            };
+            state.window.forget_all(&prefixes.iter().map(of).collect());
         }
     }
 
@@ -426,10 +426,11 @@ impl Pipeline {
         let mut banned: Vec<IpNet> = self.ledger.bans().map(|ban| ban.prefix).collect();
         banned.dedup();
         self.keep_grants(&banned, grant, now)?;
-        for prefix in banned {
-            let ended = self.ledger.unban_owners(&prefix, now);
-            self.note_unbanned(&prefix, ended, now, &mut outcome);
+        for prefix in &banned {
+            let (ended, changes) = self.ledger.unban_owners(prefix, now);
+            outcome.append(unbanned(&ended, changes, now));
         }
+        self.forget(&banned);
         Ok(outcome)
     }
 
@@ -464,28 +465,6 @@ impl Pipeline {
         }
     }
 
-    /// Replaces a list. Prefixes that reach an allowed address are left out and named.
-    pub(crate) fn import(
-        &mut self,
-        name: &str,
-        prefixes: Vec<IpNet>,
-        until: Until,
-        now: Timestamp,
-    ) -> Result<(Outcome, Vec<Refusal>), Refusal> {
-        let mut refused = Vec::new();
-        let mut taken = Vec::with_capacity(prefixes.len());
-        for prefix in prefixes {
-            match policy::guard(prefix, &self.allowlist, now) {
-                Ok(()) => taken.push(prefix),
-                Err(why) => refused.push(why.to_string()),
-            }
-        }
-        let text = format!("list '{name}' has {}", plural(taken.len() as u64, "entry"));
-        let changes = self.ledger.put_list(name, taken, now, until).map_err(|why| why.to_string())?;
-        let event = Event::new(now, Kind::Listed, text);
-        Ok((Outcome::of(changes, vec![event]), refused))
-    }
-
     /// Ends a list.
     pub(crate) fn end_list(&mut self, name: &str, now: Timestamp) -> Outcome {
         let changes = self.ledger.remove_list(name);
@@ -503,6 +482,11 @@ fn past(ledger: &Ledger, prefix: &IpNet, now: Timestamp) -> Past {
 }
 
 /// How long the jail with the best memory remembers a ban.
+/// What follows when these were unbanned.
+fn unbanned(ended: &[Ban], changes: Vec<Change>, now: Timestamp) -> Outcome {
+    Outcome::of(changes, ended.iter().map(|ban| Event::of_ban(now, Kind::Unbanned, ban)).collect())
+}
+
 fn longest_memory(wiring: &Wiring) -> Duration {
     let forget = wiring.jails.iter().map(|jail| match jail.ban.forget {
         Length::For(quiet) => quiet,

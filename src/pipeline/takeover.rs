@@ -7,9 +7,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, Kind, Shown};
-use super::{MANUAL, Outcome, Pipeline, Refusal};
+use super::{Outcome, Pipeline, Refusal};
 use crate::filters::Evidence;
-use crate::ledger::{Ban, Scope};
+use crate::ledger::{Ban, MANUAL, Scope};
 use crate::policy;
 use crate::text::plural;
 use crate::time::{Timestamp, Until};

@@ -8,6 +8,7 @@ use super::*;
 use crate::config::problem::Problems;
 use crate::filters::{Evidence, Filters};
 use crate::sources::Place;
+use crate::time::Until;
 
 const NOW: Timestamp = Timestamp::from_secs(1_795_224_600);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -12,7 +12,7 @@ use crate::policy::prefix::{WIDEST, canonical};
 use crate::policy::protected::Protect;
 use crate::time::{Timestamp, Until};
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Allowlist {
     /// No wider prefix is banned either.
     widest: PrefixLengths,
@@ -25,7 +25,7 @@ pub(crate) struct Allowlist {
 }
 
 /// The addresses of a prefix as numbers: they are compared for every offence.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     /// IPv4 before IPv6, then by the first address.
     first: (bool, u128),

@@ -28,7 +28,7 @@ pub(crate) struct Standing {
     pub(crate) bans: usize,
     /// Those of them that rest on forgeable evidence.
     pub(crate) forgeable: usize,
-    /// As [`covered`] counts.
+    /// That logs have banned, as [`covered`] counts.
     pub(crate) addresses: u64,
 }
 

@@ -1,72 +1,102 @@
 //! What happened lately from where: prefixes with the time of the last event, in bounded memory.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::time::Timestamp;
 
 /// Most prefixes that one [`Recall`] remembers, some 6 MB. At the bound the older half is forgotten.
 const MOST: usize = 65_536;
 
-/// Prefixes in order, each with the time of its latest event.
+/// Prefixes in order, each with the time of its latest event. By numbers that order them as their first addresses and
+/// then their lengths do, because every log-in is looked up.
 #[derive(Debug, Default)]
-pub(crate) struct Recall(BTreeMap<Key, Timestamp>);
-
-/// A prefix as numbers, because every log-in is looked up: whether it is IPv6, its first address, its length. They are
-/// in the order of the prefixes.
-type Key = (bool, u128, u8);
+pub(crate) struct Recall {
+    ipv4: BTreeMap<u64, Timestamp>,
+    ipv6: BTreeMap<(u128, u8), Timestamp>,
+}
 
 impl Recall {
     pub(crate) fn note(&mut self, prefix: IpNet, at: Timestamp) {
-        let key = key_of(prefix);
-        if self.0.len() >= MOST && !self.0.contains_key(&key) {
+        let latest = self.latest(prefix);
+        if let Some(latest) = latest {
+            *latest = at.max(*latest);
+            return;
+        }
+        if self.len() >= MOST {
             self.forget_older_half();
         }
-        let latest = self.0.entry(key).or_insert(at);
-        *latest = at.max(*latest);
+        match prefix {
+            IpNet::V4(net) => self.ipv4.insert(key_of_ipv4(net), at),
+            IpNet::V6(net) => self.ipv6.insert(key_of_ipv6(net), at),
+        };
     }
 
     /// The prefixes within this one that something came from at `since` or later, in order.
     pub(crate) fn within(&self, prefix: IpNet, since: Timestamp) -> impl Iterator<Item = (IpNet, Timestamp)> {
-        let last = key_of(prefix.broadcast().into());
-        let inside = self.0.range(key_of(prefix)..=last);
-        inside.filter(move |(_, at)| **at >= since).map(|(key, at)| (prefix_of(*key), *at))
+        let (ipv4, ipv6) = match prefix {
+            IpNet::V4(net) => (Some(self.ipv4.range(key_of_ipv4(net)..=key_of_ipv4(net.broadcast().into()))), None),
+            IpNet::V6(net) => (None, Some(self.ipv6.range(key_of_ipv6(net)..=key_of_ipv6(net.broadcast().into())))),
+        };
+        let ipv4 = ipv4.into_iter().flatten().map(|(key, at)| (ipv4_of(*key).into(), *at));
+        let ipv6 = ipv6.into_iter().flatten().map(|(key, at)| (ipv6_of(*key).into(), *at));
+        ipv4.chain(ipv6).filter(move |(_, at)| *at >= since)
     }
 
     /// Everything from within this prefix is forgotten.
     pub(crate) fn forget(&mut self, prefix: IpNet) {
         let within: Vec<IpNet> = self.within(prefix, Timestamp::EPOCH).map(|(net, _)| net).collect();
         for net in within {
-            self.0.remove(&key_of(net));
+            match net {
+                IpNet::V4(net) => self.ipv4.remove(&key_of_ipv4(net)),
+                IpNet::V6(net) => self.ipv6.remove(&key_of_ipv6(net)),
+            };
         }
     }
 
+    fn latest(&mut self, prefix: IpNet) -> Option<&mut Timestamp> {
+        match prefix {
+            IpNet::V4(net) => self.ipv4.get_mut(&key_of_ipv4(net)),
+            IpNet::V6(net) => self.ipv6.get_mut(&key_of_ipv6(net)),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.ipv4.len() + self.ipv6.len()
+    }
+
     fn forget_older_half(&mut self) {
-        let mut times: Vec<Timestamp> = self.0.values().copied().collect();
+        let mut times: Vec<Timestamp> = self.ipv4.values().chain(self.ipv6.values()).copied().collect();
         let middle = times.len() / 2;
         let (_, median, _) = times.select_nth_unstable(middle);
-        self.0.retain(|_, at| *at > *median);
+        self.ipv4.retain(|_, at| *at > *median);
+        self.ipv6.retain(|_, at| *at > *median);
     }
 }
 
-fn key_of(prefix: IpNet) -> Key {
-    match prefix {
-        IpNet::V4(net) => (false, net.network().to_bits().into(), net.prefix_len()),
-        IpNet::V6(net) => (true, net.network().to_bits(), net.prefix_len()),
-    }
+fn key_of_ipv4(net: Ipv4Net) -> u64 {
+    u64::from(net.network().to_bits()) << 8 | u64::from(net.prefix_len())
 }
 
-fn prefix_of((is_ipv6, first, length): Key) -> IpNet {
-    // A key of IPv4 was made of 32 bits.
-    let ipv4 = || Ipv4Addr::from_bits(u32::try_from(first).unwrap_or(u32::MAX));
-    let first = if is_ipv6 { IpAddr::from(Ipv6Addr::from_bits(first)) } else { ipv4().into() };
-    IpNet::new_assert(first, length)
+fn ipv4_of(key: u64) -> Ipv4Net {
+    let [length, first @ ..] = key.to_le_bytes();
+    let first = Ipv4Addr::new(first[3], first[2], first[1], first[0]);
+    Ipv4Net::new_assert(first, length)
+}
+
+fn key_of_ipv6(net: Ipv6Net) -> (u128, u8) {
+    (net.network().to_bits(), net.prefix_len())
+}
+
+fn ipv6_of((first, length): (u128, u8)) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::from_bits(first), length)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
 
     use super::*;
 
@@ -79,10 +109,10 @@ mod tests {
         let mut recall = Recall::default();
         for number in 0..3 * MOST {
             recall.note(host(number), Timestamp::from_secs(i64::try_from(number).unwrap()));
-            assert!(recall.0.len() <= MOST);
+            assert!(recall.len() <= MOST);
         }
-        assert!(recall.0.len() >= MOST / 2);
-        assert!(recall.0.contains_key(&key_of(host(3 * MOST - 1))) && !recall.0.contains_key(&key_of(host(0))));
+        assert!(recall.len() >= MOST / 2);
+        assert!(recall.latest(host(3 * MOST - 1)).is_some() && recall.latest(host(0)).is_none());
     }
 
     #[test]
@@ -93,7 +123,7 @@ mod tests {
         let within = |since| recall.within("0.0.0.0/24".parse().unwrap(), Timestamp::from_secs(since)).count();
         assert_eq!((within(9), within(10)), (1, 0));
         recall.forget("0.0.0.0/30".parse().unwrap());
-        assert_eq!(recall.0.len(), 0);
+        assert_eq!(recall.len(), 0);
     }
 
     #[test]

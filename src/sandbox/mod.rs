@@ -10,4 +10,4 @@ pub(crate) mod identity;
 pub(crate) mod trust;
 
 pub(crate) use calls::Calls;
-pub(crate) use fence::Fence;
+pub(crate) use fence::{Fence, Lost, journalctl};

@@ -56,14 +56,14 @@ impl Scan for Recorder {
     }
 }
 
-/// A hit that carries its line as the user.
+/// A hit that carries its line.
 fn hit(time: Timestamp, line: &[u8]) -> Hit {
     Hit {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         time,
         filter: 0,
         pattern: 0,
-        user: Some(String::from_utf8_lossy(line).into()),
+        user: None,
         port: None,
         evidence: Evidence::Proven,
         effect: Effect::Count(1),

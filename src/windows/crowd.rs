@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use crate::keyed::Keys;
 use crate::time::Timestamp;
 use crate::windows::key::Key;
+use crate::windows::nets::Nets;
 use crate::windows::table::Table;
 use crate::windows::ticks::Ticks;
 
@@ -109,6 +110,10 @@ impl Crowd {
 
     pub(super) fn forget(&mut self, prefix: IpNet) {
         self.rewrite(|member| if is_of(member, prefix) { None } else { Some(member[4]) });
+    }
+
+    pub(super) fn forget_all(&mut self, prefixes: &Nets) {
+        self.rewrite(|member| Some(member[4]).filter(|_| !prefixes.cover(address_of(member).into())));
     }
 
     pub(super) fn rewind(&mut self, now: Timestamp) {

@@ -1,6 +1,7 @@
 //! What a window's table finds a slot by.
 
 use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -41,6 +42,16 @@ impl Key {
     /// A key that is no prefix, but a hash by which nothing else can be meant.
     pub(super) fn of_hash(hash: u128) -> Key {
         Key { bits: hash, length: 0, proven: true }
+    }
+
+    /// The prefix; a hash is none.
+    #[expect(clippy::cast_possible_truncation, reason = "an address of IPv4 is the lower 32 bits")]
+    pub(super) fn prefix(&self) -> IpNet {
+        if self.is_ipv4() {
+            IpNet::new_assert(IpAddr::from((self.bits as u32).to_be_bytes()), self.length - 96)
+        } else {
+            IpNet::new_assert(Ipv6Addr::from_bits(self.bits).into(), self.length)
+        }
     }
 
     pub(super) fn is_proven(&self) -> bool {
@@ -118,6 +129,9 @@ mod tests {
             let mut words = key.to_words();
             words[4] |= 0xabcd_0000;
             assert_eq!(Key::from_words(words), key);
+        }
+        for prefix in ["192.0.2.0/24", "0.0.0.0/0", "2001:db8::/64", "::/0"] {
+            assert_eq!(key(prefix).prefix().to_string(), prefix);
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::time::Timestamp;
 use crate::windows::Tally;
 use crate::windows::bucket::{Bucket, Level};
 use crate::windows::key::Key;
+use crate::windows::nets::Nets;
 use crate::windows::table::Table;
 
 pub(super) struct Limit {
@@ -70,6 +71,10 @@ impl Limit {
 
     pub(super) fn forget(&mut self, prefix: IpNet) {
         self.table.remove_covered(prefix);
+    }
+
+    pub(super) fn forget_all(&mut self, prefixes: &Nets) {
+        self.table.remove_all_covered(prefixes);
     }
 
     pub(super) fn rewind(&mut self, now: Timestamp) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::filters::{Evidence, Hit};
+use crate::filters::{Evidence, Hit, User};
 use crate::keyed::Keys;
 use crate::time::Timestamp;
 
@@ -16,9 +16,12 @@ mod crowd; // many sources, one user
 mod key; // what a slot is found by
 mod limit; // rate and burst
 mod marks; // what is kept of one source
+mod nets; // many prefixes at once
 mod recent; // so many within so long
 mod table; // all sources
 mod ticks; // time in 32 bits
+
+pub(crate) use nets::Nets;
 
 /// How hits add up to an offence.
 #[derive(Clone, Debug, PartialEq)]
@@ -197,11 +200,11 @@ impl Window {
         let short = |hash: u64| u16::try_from(hash % 0xffff).map_or(NOBODY, |tag| tag + 1);
         match &self.kind {
             Kind::Recent(_, None) => {
-                let tag = |user| short(self.tags.hash_one((user, hit.address)));
-                Some(hit.user.as_deref().map_or(NOBODY, tag))
+                let tag = |user: &User| short(self.tags.hash_one((user.as_bytes(), hit.address)));
+                Some(hit.user.as_ref().map_or(NOBODY, tag))
             }
             Kind::Recent(_, Some(Distinct::Ports)) => hit.port,
-            Kind::Recent(_, Some(_)) => hit.user.as_deref().map(|user| short(self.tags.hash_one(user))),
+            Kind::Recent(_, Some(_)) => hit.user.as_ref().map(|user| short(self.tags.hash_one(user.as_bytes()))),
             Kind::Limit(_) | Kind::Crowd(_) => None,
         }
     }
@@ -223,6 +226,15 @@ impl Window {
             Kind::Recent(recent, _) => recent.forget(prefix),
             Kind::Limit(limit) => limit.forget(prefix),
             Kind::Crowd(crowd) => crowd.forget(prefix),
+        }
+    }
+
+    /// The same of many prefixes, in one go: where it has to look at all sources, then once.
+    pub(crate) fn forget_all(&mut self, prefixes: &Nets) {
+        match &mut self.kind {
+            Kind::Recent(recent, _) => recent.forget_all(prefixes),
+            Kind::Limit(limit) => limit.forget_all(prefixes),
+            Kind::Crowd(crowd) => crowd.forget_all(prefixes),
         }
     }
 

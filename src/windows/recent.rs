@@ -20,6 +20,7 @@ use crate::keyed::Keys;
 use crate::time::Timestamp;
 use crate::windows::key::Key;
 use crate::windows::marks::Marks;
+use crate::windows::nets::Nets;
 use crate::windows::table::Table;
 use crate::windows::ticks::Ticks;
 use crate::windows::{Check, Tally};
@@ -95,6 +96,10 @@ impl Recent {
 
     pub(super) fn forget(&mut self, prefix: IpNet) {
         self.table.remove_covered(prefix);
+    }
+
+    pub(super) fn forget_all(&mut self, prefixes: &Nets) {
+        self.table.remove_all_covered(prefixes);
     }
 
     pub(super) fn rewind(&mut self, now: Timestamp) {

@@ -10,6 +10,7 @@ use std::hash::BuildHasher;
 use ipnet::IpNet;
 
 use super::key::Key;
+use super::nets::Nets;
 use crate::filters::Evidence;
 use crate::keyed::Keys;
 
@@ -155,15 +156,32 @@ impl Table {
 
     /// Removes every source that `prefix` covers.
     pub(super) fn remove_covered(&mut self, prefix: IpNet) {
+        if !self.remove_exact(prefix) {
+            let wide = Key::of(prefix, Evidence::Proven);
+            self.retain(|key, _| !wide.covers(key));
+        }
+    }
+
+    /// The same of many prefixes.
+    pub(super) fn remove_all_covered(&mut self, prefixes: &Nets) {
+        let wide: Nets = prefixes.iter().filter(|prefix| !self.remove_exact(*prefix)).collect();
+        if wide.iter().next().is_some() {
+            self.retain(|key, _| !wide.cover(key.prefix()));
+        }
+    }
+
+    /// Removes exactly this source; `false` where there may be sources within it.
+    fn remove_exact(&mut self, prefix: IpNet) -> bool {
         let keys = [Evidence::Proven, Evidence::Forgeable].map(|evidence| Key::of(prefix, evidence));
         if keys[0].length() < self.longest[usize::from(keys[0].is_ipv4())] {
-            return self.retain(|key, _| !keys[0].covers(key));
+            return false;
         }
         for key in keys {
             if let Some(slot) = self.find(&key) {
                 self.remove(slot);
             }
         }
+        true
     }
 
     /// Shows every source once; those for which the answer is false are removed.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::filters::Effect;
+use crate::filters::{Effect, User};
 
 /// A failed log-in as this user from this address, at a second.
 fn failure(user: &str, address: &str, second: i64) -> Hit {
@@ -8,7 +8,7 @@ fn failure(user: &str, address: &str, second: i64) -> Hit {
         time: Timestamp::from_secs(1_795_224_600 + second),
         filter: 0,
         pattern: 0,
-        user: (!user.is_empty()).then(|| user.into()),
+        user: User::new(user.as_bytes()),
         port: None,
         evidence: Evidence::Proven,
         effect: Effect::Count(1),

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{BANCTL, Run};
+use super::{BANCTL, Run, programs};
 
 /// The rules of this machine, without dates and counters.
 fn rules() -> String {
@@ -56,11 +56,10 @@ fn a_selftest_proves_each_step_and_leaves_this_machine_as_it_was() {
 fn a_daemon_that_blocks_nothing_is_found_out() {
     let folder = tempfile::tempdir().unwrap();
     let (program, daemon) = (folder.path().join("banctl"), folder.path().join("banward"));
-    fs::copy(BANCTL, &program).unwrap();
+    programs::copy(BANCTL, &program);
     let real = env!("CARGO_BIN_EXE_banward");
-    let script = format!("#!/bin/sh\nsed -i \"s/^backend = .*/backend = 'none'/\" \"$2\"\nexec {real} \"$@\"\n");
-    fs::write(&daemon, script).unwrap();
-    fs::set_permissions(&daemon, fs::Permissions::from_mode(0o755)).unwrap();
+    let script = format!("sed -i \"s/^backend = .*/backend = 'none'/\" \"$2\"\nexec {real} \"$@\"\n");
+    programs::script(&script, &daemon);
     let (run, pid) = selftest(program.to_str().unwrap(), &[]);
     assert_eq!(run.code, Some(1), "{}", run.stdout);
     let last = run.stdout.lines().last().unwrap();
@@ -72,7 +71,7 @@ fn a_daemon_that_blocks_nothing_is_found_out() {
 fn a_selftest_that_cannot_be_made_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("banctl");
-    fs::copy(BANCTL, &program).unwrap();
+    programs::copy(BANCTL, &program);
     let (run, _) = selftest(program.to_str().unwrap(), &[]);
     assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""));
     assert!(run.stderr.contains(&format!("there is no {}", folder.path().join("banward").display())), "{}", run.stderr);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::support::eventually;
-use super::support::guard::Guard;
+use super::support::guard::{Guard, SECOND};
 use super::support::lab::Lab;
 use super::{backend, guarded, passes, said};
 
@@ -39,6 +39,27 @@ fn the_list_of_the_how_to_is_followed_as_people_edit_replace_and_remove_it() {
     fs::remove_file(&file).unwrap();
     becomes(&guard, &[]);
     eventually("it gets through", || passes(&lab.attacker));
+}
+
+#[test]
+fn a_list_that_is_still_being_written_is_not_taken() {
+    let lab = Lab::new();
+    let mut guard = guarded(&lab, &backend("iptables"));
+    let file = guard.path("read.blocked");
+    fs::write(&file, "192.0.2.1\n203.0.113.194\n").unwrap();
+    becomes(&guard, &["192.0.2.1/32", "203.0.113.194/32"]);
+    fs::write(&file, "192.0.2.1\n203.0.113.1").unwrap();
+    std::thread::sleep(3 * SECOND);
+    assert_eq!(prefixes(&guard), ["192.0.2.1/32", "203.0.113.194/32"], "half of a line is another address");
+    guard.append("read.blocked", "94\n203.0.113.195\n");
+    becomes(&guard, &["192.0.2.1/32", "203.0.113.194/32", "203.0.113.195/32"]);
+    assert!(!guard.log().contains("203.0.113.1 "), "{}", guard.log());
+    guard.append("read.blocked", "203.0.113.196");
+    becomes(&guard, &["192.0.2.1/32", "203.0.113.194/32", "203.0.113.195/32", "203.0.113.196/32"]);
+    guard.end("TERM");
+    fs::remove_file(&file).unwrap();
+    guard.start(&lab.server);
+    becomes(&guard, &[]);
 }
 
 #[test]

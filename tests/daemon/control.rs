@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use super::support::eventually;
 use super::support::guard::{Guard, SECOND};
 use super::support::lab::Lab;
+use super::support::programs;
 use super::{backend, fail, guarded, jail, passes};
 
 fn keys(value: &serde_json::Value) -> Vec<&str> {
@@ -107,6 +108,18 @@ fn clients_that_do_not_behave_disturb_nobody() {
 }
 
 #[test]
+fn a_client_whose_place_is_needed_is_told_so() {
+    let lab = Lab::new();
+    let guard = guarded(&lab, &backend("none"));
+    let mut silent: Vec<UnixStream> =
+        (0..70).map(|_| UnixStream::connect(guard.path("control.sock")).unwrap()).collect();
+    let mut said = String::new();
+    silent[0].read_to_string(&mut said).unwrap();
+    assert_eq!(said, "{\"reply\":\"busy\"}\n");
+    assert_eq!(guard.status()["health"], "ok");
+}
+
+#[test]
 fn only_root_may_ask() {
     let lab = Lab::new();
     let guard = guarded(&lab, &backend("none"));
@@ -118,8 +131,7 @@ fn only_root_may_ask() {
     };
     open("", 0o755);
     let as_nobody = || {
-        std::fs::copy(env!("CARGO_BIN_EXE_banctl"), guard.path("banctl")).unwrap();
-        open("banctl", 0o755);
+        programs::copy(env!("CARGO_BIN_EXE_banctl"), &guard.path("banctl"));
         let output = Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
             .arg(guard.path("banctl"))

@@ -132,6 +132,28 @@ fn who_asks_for_a_ban_again_is_told_again_that_it_is_not_in_force() {
 }
 
 #[test]
+fn chains_that_are_not_there_guard_nothing_and_that_is_said_until_they_are() {
+    for name in ["iptables", "plain"] {
+        let lab = Lab::new();
+        let mut guard = Guard::new(&(backend(name) + "hooks = [\"MINE\"]\n" + &jail("sshd", "")));
+        guard.append("sshd.log", "");
+        guard.spawn_behind(&lab.server, "true");
+        guard.await_socket();
+        lab.server.listen(PORT);
+        let address = lab.attacker.v4.to_string();
+        fail(&guard, 5, &address);
+        guard.await_ban(&format!("{address}/32"));
+        eventually("it is said", || guard.troubles().contains("no chain of firewall.hooks (MINE) is there"));
+        assert!(guard.status()["health"] == "failing" && passes(&lab.attacker), "{}", guard.log());
+        lab.server.sh("iptables -N MINE && iptables -A INPUT -j MINE");
+        eventually("it is in force", || !passes(&lab.attacker) && guard.status()["health"] == "ok");
+    }
+    let lab = Lab::new();
+    let guard = watched(&lab, "nftables\"\nhooks = [\"MINE\"]\n#\"", "true");
+    eventually("it is said", || guard.troubles().contains("no chain of firewall.hooks (MINE) is there"));
+}
+
+#[test]
 fn rules_that_cannot_be_removed_are_not_said_to_be() {
     let lab = Lab::new();
     let mut guard = guarded(&lab, &(backend("iptables") + "on_stop = \"remove\"\n" + &jail("sshd", "")));

@@ -12,6 +12,7 @@ mod kernel;
 mod mistakes;
 mod privilege;
 mod reload;
+mod replaced;
 mod sources;
 mod state;
 mod takeover;

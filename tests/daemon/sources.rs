@@ -1,12 +1,13 @@
 //! Logs that are not as they should be.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::support::eventually;
 use super::support::guard::{Guard, SECOND, failed_password};
 use super::support::lab::{Lab, sh};
+use super::support::programs;
 use super::{backend, fail, guarded, jail, said};
 
 #[test]
@@ -164,14 +165,13 @@ fn a_journalctl_that_dies_is_said_and_started_again() {
            filter = \"sshd\"\nsource = { files = [\"DIR/sshd.log\"] }\nwindow = { hitcount = 5, seconds = 60 }\n";
     let mut guard = Guard::new(&config);
     guard.append("sshd.log", "");
-    // Fenced off, the daemon runs the real one and no shell.
-    fs::create_dir(guard.path("conf.d")).unwrap();
-    fs::write(guard.path("conf.d/open.toml"), "[daemon]\nsandbox = false\n").unwrap();
     // One that follows until it is killed, as the real one does where there is a journal.
-    let fake = "#!/bin/sh\ncase \"$*\" in *--follow*) exec sleep 1000;; esac\n";
-    fs::write(guard.path("journalctl"), fake).unwrap();
-    let path = guard.path("journalctl").display().to_string();
-    guard.spawn_behind(&lab.server, &format!("chmod 755 {path}; mount --bind {path} /usr/bin/journalctl"));
+    let fake = "case \"$*\" in *--follow*) exec sleep 1000;; esac\n";
+    programs::script(fake, &guard.path("journalctl"));
+    programs::copy(&guard.path("journalctl").display().to_string(), &guard.path("upgraded"));
+    let path = |name: &str| guard.path(name).display().to_string();
+    let (path, upgraded) = (path("journalctl"), path("upgraded"));
+    guard.spawn_behind(&lab.server, &format!("mount --make-rprivate /; mount --bind {path} /usr/bin/journalctl"));
     guard.await_ready();
     let child = || {
         let found = sh(&format!("pgrep -P {} sleep || true", guard.pid()));
@@ -179,6 +179,7 @@ fn a_journalctl_that_dies_is_said_and_started_again() {
     };
     eventually("it runs", || child().is_some());
     let first = child().unwrap();
+    guard.sh_inside(&format!("mount --bind {upgraded} /usr/bin/journalctl"));
     sh(&format!("kill -KILL {first}"));
     eventually("it is said", || guard.troubles().contains("journalctl ended"));
     eventually("it runs again", || child().is_some_and(|next| next != first));

@@ -54,7 +54,8 @@ fn without_a_confirmation_the_rules_are_what_they_were() {
 fn confirmed_rules_stay() {
     let probe = listening();
     probe.configure(&only("2222"));
-    probe.ctl(&["rules", "apply", "--confirm", "5"]);
+    let applied = probe.ctl(&["rules", "apply", "--confirm", "5", "--json"]);
+    assert!(applied.contains("{\"result\":\"done\",\"message\":\"the rules are in the kernel, on trial"), "{applied}");
     let second = probe.banctl(&["rules", "apply", "--confirm", "5"]);
     assert!(said(&second).contains("on trial"), "{}", said(&second));
     probe.ctl(&["rules", "confirm"]);

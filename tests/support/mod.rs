@@ -9,6 +9,7 @@ pub(crate) mod guard;
 pub(crate) mod inject;
 pub(crate) mod lab;
 pub(crate) mod processes;
+pub(crate) mod programs;
 pub(crate) mod random;
 
 use std::sync::atomic::{AtomicBool, Ordering};

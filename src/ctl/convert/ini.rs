@@ -291,9 +291,7 @@ mod tests {
             Ini::parse(&format!("[a]\n{}\nx19 = {end}\n", links.join("\n")))
         };
         for end in ["", "long"] {
-            let begun = std::time::Instant::now();
             assert_eq!(chain(end).value("a", "x0").unwrap_err(), TOO_LONG);
-            assert!(begun.elapsed() < std::time::Duration::from_secs(5));
         }
         let mut ini = Ini::parse("[a]\nx = 12345678\n");
         for _ in 0..200 {

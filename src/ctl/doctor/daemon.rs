@@ -1,5 +1,7 @@
 //! The daemon: whether it answers, how it says that it is, and whom it would never ban.
 
+use std::path::Path;
+
 use super::super::output::grouped;
 use super::super::rules::caller;
 use super::super::{Context, Error, settings, status_by};
@@ -28,7 +30,7 @@ pub(super) fn check(context: &Context, findings: &mut Findings) -> Option<Status
     for source in &status.sources {
         missing(source, findings);
     }
-    if status.config != context.globals.config.display().to_string() {
+    if !is_same(Path::new(&status.config), &context.globals.config) {
         let (own, other) = (context.globals.config.display(), &status.config);
         findings.warn(
             "daemon",
@@ -38,6 +40,12 @@ pub(super) fn check(context: &Context, findings: &mut Findings) -> Option<Status
     }
     processes::check(&status, findings);
     Some(status)
+}
+
+/// Whether two paths lead to one file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| path.canonicalize().ok();
+    one == other || place(one).is_some_and(|found| place(other) == Some(found))
 }
 
 fn ask(context: &Context) -> Result<Status, Error> {
@@ -99,4 +107,17 @@ fn allowed(context: &Context, config: &Config) -> Vec<ipnet::IpNet> {
         Ok(networks)
     };
     ask().unwrap_or_else(|_| config.allow.networks.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_the_same_by_whatever_path() {
+        assert!(is_same(Path::new("/nowhere/a.toml"), Path::new("/nowhere/a.toml")));
+        assert!(!is_same(Path::new("/nowhere/a.toml"), Path::new("/nowhere/b.toml")));
+        let (whole, relative) = (std::env::current_dir().unwrap().join("Cargo.toml"), Path::new("./src/../Cargo.toml"));
+        assert!(is_same(&whole, relative) && !is_same(&whole, Path::new("Cargo.lock")));
+    }
 }

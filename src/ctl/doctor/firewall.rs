@@ -13,6 +13,12 @@ use crate::text::plural;
 const IPTABLES: [&str; 4] = ["iptables-save", "ip6tables-save", "iptables-restore", "ip6tables-restore"];
 const NFT: &str = "nft";
 
+/// What to do where rules of ours are amiss and the daemon runs, or does not.
+const SOON: &str = "the daemon puts it right within 2 s; if not, banctl status says why";
+const START: &str = "start the daemon: systemctl start banward";
+/// What to do where `firewall.hooks` leads nowhere.
+const HOOKS: &str = "firewall.hooks = [\"INPUT\", \"FORWARD\", \"DOCKER-USER\"], then banctl reload";
+
 pub(super) fn check(config: &Config, status: Option<&Status>, findings: &mut Findings) {
     let settings = &config.firewall;
     if settings.backend == Choice::None || config.daemon.mode == Mode::Observe {
@@ -21,17 +27,27 @@ pub(super) fn check(config: &Config, status: Option<&Status>, findings: &mut Fin
     }
     let backend = backend(settings, status);
     tools(backend, status, findings);
+    if IPTABLES.into_iter().chain([NFT]).all(|tool| command::find(tool).is_none()) {
+        // There is nothing to look with.
+        return;
+    }
     let chains = match chains() {
         Ok(chains) => chains,
         Err(error) => {
-            return findings.warn("rules", format!("they cannot be looked at: {error}"), "call banctl doctor as root");
+            let error = error.to_string();
+            // Each says what to do about it.
+            let (why, remedy) = error.rsplit_once("; ").unwrap_or((&error, "see what keeps the tool from working"));
+            let is_root = rustix::process::geteuid().is_root();
+            let remedy = if is_root { remedy } else { "call banctl doctor as root" };
+            return findings.warn("rules", format!("they cannot be looked at: {why}"), remedy);
         }
     };
     variants(&chains, settings, findings);
+    let guarded = status.is_some();
     match backend {
-        Some(Choice::Nftables) => our_table(&chains, settings, findings),
-        Some(Choice::Iptables | Choice::Plain) => our_jumps(&chains, settings, findings),
-        _ => findings.bad("hooks", "this machine has no rules of ours", "start the daemon: systemctl start banward"),
+        Some(Choice::Nftables) => our_table(&chains, settings, guarded, findings),
+        Some(Choice::Iptables | Choice::Plain) => our_jumps(&chains, settings, guarded, findings),
+        _ => findings.bad("hooks", "this machine has no rules of ours", START),
     }
     offload(&chains, findings);
     neighbours::check(Path::new("/"), &chains, settings, findings);
@@ -51,12 +67,16 @@ fn tools(backend: Option<Choice>, status: Option<&Status>, findings: &mut Findin
     let (whole, nft) = (iptables.len() == IPTABLES.len(), path(NFT));
     let found = match backend {
         Some(Choice::Iptables | Choice::Plain) if !whole => {
-            let remedy = "install the package iptables";
-            return findings.bad("backend", "iptables is in use, and some of its tools are missing", remedy);
+            let missing: Vec<&str> = IPTABLES.into_iter().filter(|tool| command::find(tool).is_none()).collect();
+            let message = match missing.len() {
+                all if all == IPTABLES.len() => "the backend is iptables, which is not installed".to_owned(),
+                _ => format!("the backend is iptables, of which is missing: {}", missing.join(", ")),
+            };
+            return findings.bad("backend", message, "install the package iptables");
         }
         Some(Choice::Nftables) if nft.is_none() => {
             let remedy = "install the package nftables";
-            return findings.bad("backend", "nftables is in use, and nft is missing", remedy);
+            return findings.bad("backend", "the backend is nftables, and nft is not installed", remedy);
         }
         Some(Choice::Nftables) => nft.unwrap_or_default(),
         _ if whole => iptables.join(", "),
@@ -141,14 +161,20 @@ struct Way {
     missing: Vec<String>,
     /// Chain, and what stands before our jump.
     late: Vec<(String, Vec<String>)>,
+    /// Whether a chain is there in which packets of banned sources are to be met.
+    met: bool,
 }
 
-fn our_jumps(chains: &[Chain], settings: &Settings, findings: &mut Findings) {
+/// The chains of `firewall.hooks`, in a sentence.
+fn named(settings: &Settings) -> String {
+    settings.hooks.join(" or ")
+}
+
+fn our_jumps(chains: &[Chain], settings: &Settings, guarded: bool, findings: &mut Findings) {
     let ours = settings.chain.as_str();
     let holders: Vec<&Chain> =
         chains.iter().filter(|chain| chain.origin != Origin::Nft && chain.name == ours).collect();
-    let remedy = "the daemon puts it right within 2 s; if not, banctl status says why";
-    let mut wrong = false;
+    let (mut wrong, remedy) = (false, if guarded { SOON } else { START });
     let mut first = Vec::new();
     for (ipv6, family) in [(false, "IPv4"), (true, "IPv6")] {
         if ipv6 && !has_ipv6() {
@@ -164,9 +190,14 @@ fn our_jumps(chains: &[Chain], settings: &Settings, findings: &mut Findings) {
             findings.bad("hooks", format!("{family}: nothing leads from {hook} to {ours}"), remedy);
         }
         for (hook, before) in &way.late {
-            late(family, hook, before, findings);
+            late(family, hook, before, guarded, findings);
         }
-        wrong |= !way.missing.is_empty() || !way.late.is_empty();
+        if !way.met {
+            let hooks = named(settings);
+            let message = format!("{family}: no chain is called {hooks}, so no packet of a banned source is looked at");
+            findings.bad("hooks", message, HOOKS);
+        }
+        wrong |= !way.met || !way.missing.is_empty() || !way.late.is_empty();
         first.push(format!("{} ({family})", way.first.join(", ")));
     }
     if !wrong {
@@ -176,7 +207,7 @@ fn our_jumps(chains: &[Chain], settings: &Settings, findings: &mut Findings) {
 }
 
 fn way(chains: &[Chain], holder: &Chain, settings: &Settings) -> Way {
-    let mut way = Way { first: Vec::new(), missing: Vec::new(), late: Vec::new() };
+    let mut way = Way { first: Vec::new(), missing: Vec::new(), late: Vec::new(), met: false };
     let jump = format!("-j {}", holder.name);
     let mut wanted: Vec<(&str, String)> = settings.hooks.iter().map(|hook| (hook.as_str(), jump.clone())).collect();
     // Where it is not for all bans, it is there for those of jails that want it.
@@ -192,6 +223,7 @@ fn way(chains: &[Chain], holder: &Chain, settings: &Settings) -> Way {
         };
         // One that does not exist, such as Docker's, gets its jump when it appears.
         let Some(chain) = chains.iter().find(is_hook) else { continue };
+        way.met |= !jump.ends_with("-OUT");
         match chain.rules.iter().position(|rule| *rule == jump) {
             None => way.missing.push(hook.to_owned()),
             Some(0) => way.first.push(hook.to_owned()),
@@ -201,8 +233,9 @@ fn way(chains: &[Chain], holder: &Chain, settings: &Settings) -> Way {
     way
 }
 
-fn late(family: &str, hook: &str, before: &[String], findings: &mut Findings) {
-    let remedy = "the daemon moves its jump to the front within 2 s; who puts rules before it again and again?";
+fn late(family: &str, hook: &str, before: &[String], guarded: bool, findings: &mut Findings) {
+    let front = "the daemon moves its jump to the front within 2 s; who puts rules before it again and again?";
+    let remedy = if guarded { front } else { START };
     let (rules, first) = (plural(before.len() as u64, "rule"), before.first().map_or("", String::as_str));
     findings.warn("hooks", format!("{family}: {rules} of {hook} before our jump, the first is '{first}'"), remedy);
     if let Some(rule) = before.iter().find(|rule| accepts_established(rule)) {
@@ -212,7 +245,7 @@ fn late(family: &str, hook: &str, before: &[String], findings: &mut Findings) {
 }
 
 /// In nftables no order of tables lets a packet off: one that another table accepts comes to ours all the same.
-fn our_table(chains: &[Chain], settings: &Settings, findings: &mut Findings) {
+fn our_table(chains: &[Chain], settings: &Settings, guarded: bool, findings: &mut Findings) {
     let table = format!("inet {}", settings.chain.as_str().to_ascii_lowercase());
     let stops = |rule: &String| rule.contains(" daddr ");
     let egress = chains
@@ -224,7 +257,13 @@ fn our_table(chains: &[Chain], settings: &Settings, findings: &mut Findings) {
         ("forward", "jump sources", hooked(&["FORWARD", "DOCKER-USER"])),
         ("output", "jump destinations", settings.egress || egress),
     ];
-    let remedy = "the daemon puts it right within 2 s; if not, banctl status says why";
+    let [(.., input), (.., forward), _] = wanted;
+    if !(input || forward) {
+        let message =
+            format!("table {table}: {} is no hook, so no packet of a banned source is looked at", named(settings));
+        return findings.bad("hooks", message, HOOKS);
+    }
+    let remedy = if guarded { SOON } else { START };
     let mut priorities = Vec::new();
     for (hook, jump, _) in wanted.iter().filter(|(.., wanted)| *wanted) {
         let chain =
@@ -256,5 +295,49 @@ fn offload(chains: &[Chain], findings: &mut Findings) {
             chain.name, chain.table
         );
         findings.warn("offload", message, "end those of a banned source: conntrack -D -s ADDRESS");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctl::doctor::Verdict;
+
+    /// What is found with these hooks where our chain and table stand, as the daemon would have made them.
+    fn found(hooks: &[&str], backend: Choice, guarded: bool) -> Vec<(Verdict, String, Option<String>)> {
+        let settings =
+            Settings { hooks: hooks.iter().map(|hook| (*hook).to_owned()).collect(), ..Config::built_in().firewall };
+        let mut findings = Findings::default();
+        if backend == Choice::Nftables {
+            let text = "table inet banward {\n\tchain output {\n\t\ttype filter hook output priority filter; policy accept;\n\
+                        \t\tjump destinations\n\t}\n}\n";
+            our_table(&listed(text), &settings, guarded, &mut findings);
+        } else {
+            let text = "*filter\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:BANWARD - [0:0]\n:BANWARD-OUT - [0:0]\n\
+                        -A OUTPUT -j BANWARD-OUT\nCOMMIT\n";
+            let both = [false, true].map(|ipv6| saved(text, Origin::Iptables, ipv6));
+            our_jumps(&both.into_iter().flatten().collect::<Vec<_>>(), &settings, guarded, &mut findings);
+        }
+        findings.0.into_iter().map(|finding| (finding.verdict, finding.message, finding.remedy)).collect()
+    }
+
+    #[test]
+    fn hooks_that_lead_nowhere_are_bad() {
+        for (backend, hooks) in [(Choice::Iptables, &["INPTU", "input"][..]), (Choice::Nftables, &["input"])] {
+            let found = found(hooks, backend, true);
+            assert!(!found.is_empty(), "{backend:?}");
+            for (verdict, message, remedy) in found {
+                assert!(verdict == Verdict::Bad && message.contains("no packet of a banned source"), "{message}");
+                assert_eq!(remedy.as_deref(), Some(HOOKS));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_amiss_is_put_right_by_the_daemon_if_one_runs() {
+        for backend in [Choice::Iptables, Choice::Nftables] {
+            let remedies = [true, false].map(|guarded| found(&["INPUT"], backend, guarded).remove(0).2);
+            assert_eq!(remedies, [SOON, START].map(|remedy| Some(remedy.to_owned())), "{backend:?}");
+        }
     }
 }

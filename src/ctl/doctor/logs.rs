@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Findings;
 use super::tables::{Chain, log_prefix};
 use crate::config::{Config, Jail};
+use crate::ctl::input;
 use crate::ctl::when::brief;
 use crate::filters::{Filter, Rule};
 use crate::setup::Setup;
@@ -49,6 +50,15 @@ fn files(jail: &Jail, patterns: &[String], findings: &mut Findings) {
     let (name, all) = (&jail.name, patterns.join(", "));
     let paths = patterns.iter().filter_map(|pattern| glob::glob(pattern).ok()).flatten().flatten();
     let paths: Vec<PathBuf> = paths.filter(|path| path.is_file()).take(FILES).collect();
+    let folders = input::folders(patterns);
+    for folder in &folders {
+        let folder = folder.display();
+        let message = format!("{name}: {folder} is a directory, and nothing in it is read");
+        findings.warn("logs", message, format!("name its files in 'source' of jail.{name}: \"{folder}/*.log\""));
+    }
+    if paths.is_empty() && !folders.is_empty() {
+        return;
+    }
     if paths.is_empty() {
         let remedy = format!("name the log of the service as 'source' of jail.{name}, or switch the jail off");
         return findings.warn("logs", format!("{name}: there is no {all}; it waits"), remedy);

@@ -1,7 +1,6 @@
 //! `banctl filters coverage`: what proves each pattern: its samples, and its hits in real logs.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Context, Error};
+use crate::ctl::input;
 use crate::ctl::output::counted;
 use crate::ctl::scan::{clock, fill};
 use crate::ctl::table::{self, Column};
@@ -67,8 +67,7 @@ pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error>
 
 /// Counts the hits of a log by filter and pattern.
 fn count(matcher: &Matcher, path: &Path, counts: &mut [Vec<u64>]) -> io::Result<()> {
-    let mut log: Box<dyn BufRead> =
-        if path == Path::new("-") { Box::new(io::stdin().lock()) } else { Box::new(BufReader::new(File::open(path)?)) };
+    let mut log = BufReader::new(input::open(path, "filters coverage … --log")?);
     let (mut block, mut memory, clock) = (Vec::new(), Memory::default(), clock());
     loop {
         block.clear();

@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -14,6 +13,7 @@ use super::compose::{Draft, MOST_PATTERNS, comment};
 use super::wording;
 use super::{Context, Error};
 use crate::config::problem::Problems;
+use crate::ctl::input;
 use crate::ctl::near::may_hold_address;
 use crate::ctl::output::{counted, say};
 use crate::ctl::scan::{clock, fill, lines};
@@ -85,8 +85,7 @@ fn shapes(options: &Options, context: &Context) -> Result<Vec<Shape>, Error> {
 }
 
 fn read(path: &Path, matcher: &Matcher, shapes: &mut Shapes) -> io::Result<()> {
-    let mut log: Box<dyn BufRead> =
-        if path == Path::new("-") { Box::new(io::stdin().lock()) } else { Box::new(BufReader::new(File::open(path)?)) };
+    let mut log = BufReader::new(input::open(path, "filters draft …")?);
     let (mut block, mut memory, clock, mut number) = (Vec::new(), Memory::default(), clock(), 0);
     let file = path.to_string_lossy();
     loop {
@@ -96,8 +95,8 @@ fn read(path: &Path, matcher: &Matcher, shapes: &mut Shapes) -> io::Result<()> {
             return Ok(());
         }
         let mut hits = std::collections::HashSet::new();
-        matcher.search(&block, &clock, &mut memory, &mut |offset, _| {
-            hits.insert(offset);
+        matcher.search(&block, &clock, &mut memory, &mut |line, _| {
+            hits.insert(line.start);
         });
         for (offset, line) in lines(&block) {
             number += 1;

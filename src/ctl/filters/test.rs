@@ -199,7 +199,7 @@ fn pattern_name(filter: &Filter, index: usize) -> &str {
 fn nearest(progress: &Progress) -> Vec<(usize, &Reach)> {
     let Progress::Tried(reaches) = progress else { return Vec::new() };
     let mut nearest: Vec<(usize, &Reach)> = reaches.iter().enumerate().collect();
-    nearest.sort_by_key(|(_, reach)| Reverse(reach.share()));
+    nearest.sort_by_key(|(_, reach)| Reverse(reach.nearness()));
     nearest
 }
 
@@ -219,9 +219,9 @@ fn explain(filter: &Filter, progress: &Progress, context: &mut Context) -> Resul
         return Ok(context.out.line(&format!("no hit  {}", escape(&foreign(filter, program.as_deref()))))?);
     }
     let all = filter.patterns.len();
-    // What fits no more than the '^' of a pattern is not near it.
+    // A pattern that knows nothing of the line is not near it.
     let nearest: Vec<(usize, &Reach)> =
-        nearest(progress).into_iter().filter(|(_, reach)| reach.fits > 1 || reach.of == 0).collect();
+        nearest(progress).into_iter().filter(|(_, reach)| reach.known > 0 || reach.of == 0).collect();
     let which = match nearest.len() {
         0 => "  No pattern begins like this line.".to_owned(),
         near if near > SHOWN => format!("  The nearest {SHOWN} of {all} patterns:"),

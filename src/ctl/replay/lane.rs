@@ -19,6 +19,8 @@ pub(super) struct Lane {
     /// The latest log time so far.
     now: Timestamp,
     memory: Memory,
+    /// Space for the hits of a block.
+    hits: Vec<Hit>,
     pub(super) hit_count: u64,
 }
 
@@ -42,7 +44,7 @@ impl Lane {
             Some(source) => source.matcher.clone(),
             None => Arc::new(Matcher::new(Vec::new())),
         };
-        Lane { pipeline, matcher, now: Timestamp::EPOCH, memory: Memory::default(), hit_count: 0 }
+        Lane { pipeline, matcher, now: Timestamp::EPOCH, memory: Memory::default(), hits: Vec::new(), hit_count: 0 }
     }
 
     /// Another log begins.
@@ -64,14 +66,16 @@ impl Lane {
         clock: &Clock,
         banned: impl FnMut(&Event) -> io::Result<()>,
     ) -> io::Result<u64> {
-        let (hits, lines) = match scanned {
+        let (mut hits, lines) = match scanned {
             Some(Scanned { hits, lines, memory }) if !self.memory.reaches(block, &memory) => {
                 self.memory.adopt(memory);
                 (hits, lines)
             }
-            _ => scan(&self.matcher, block, &mut self.memory, clock),
+            _ => scan(&self.matcher, block, &mut self.memory, clock, std::mem::take(&mut self.hits)),
         };
         self.judge(&hits, banned)?;
+        hits.clear();
+        self.hits = hits;
         Ok(lines)
     }
 
@@ -102,13 +106,13 @@ impl Scanned {
     /// With a memory of its own.
     pub(super) fn of(matcher: &Matcher, block: &[u8], clock: &Clock) -> Scanned {
         let mut memory = Memory::default();
-        let (hits, lines) = scan(matcher, block, &mut memory, clock);
+        let (hits, lines) = scan(matcher, block, &mut memory, clock, Vec::new());
         Scanned { lines, hits, memory }
     }
 }
 
-fn scan(matcher: &Matcher, block: &[u8], memory: &mut Memory, clock: &Clock) -> (Vec<Hit>, u64) {
-    let mut hits = Vec::new();
+/// The hits are added to those given.
+fn scan(matcher: &Matcher, block: &[u8], memory: &mut Memory, clock: &Clock, mut hits: Vec<Hit>) -> (Vec<Hit>, u64) {
     let lines = matcher.scan(block, clock, memory, &mut hits).lines;
     (hits, lines)
 }

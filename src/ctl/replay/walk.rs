@@ -1,13 +1,12 @@
 //! Reads a log block by block and has several threads scan the blocks. What follows is the same as if one had done it
 //! all: blocks into which something reaches from the lines before them are scanned again, in their order.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::lane::{Lane, Scanned};
-use crate::ctl::Error;
+use crate::ctl::{Error, input};
 use crate::filters::{Clock, Matcher};
 use crate::pipeline::event::Event;
 use crate::sources::crew::{self, Feed};
@@ -31,7 +30,7 @@ pub(super) fn through(
 ) -> Result<Seen, Error> {
     lanes.iter_mut().for_each(Lane::begin);
     let matchers: Vec<Arc<Matcher>> = lanes.iter().map(|lane| Arc::clone(&lane.matcher)).collect();
-    let file = open(path).map_err(|why| Error::File(path.to_owned(), why))?;
+    let file = input::open(path, "replay").map_err(|why| Error::File(path.to_owned(), why))?;
     let mut walk = Walk {
         path,
         file: Some(file),
@@ -46,10 +45,6 @@ pub(super) fn through(
         matchers.iter().map(|matcher| Scanned::of(matcher, block, clock)).collect()
     })?;
     Ok(walk.seen)
-}
-
-fn open(path: &Path) -> io::Result<Box<dyn Read>> {
-    if path == Path::new("-") { Ok(Box::new(io::stdin().lock())) } else { Ok(Box::new(File::open(path)?)) }
 }
 
 struct Walk<'a, F> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::LintOptions;
 use crate::config::problem::Severity;
 use crate::ctl::output::{counted, say};
-use crate::ctl::{Context, Error};
+use crate::ctl::{Context, Error, input};
 use crate::rules::lint::{MAX_FINDINGS, lint};
 
 /// Largest file that is looked at, in bytes.
@@ -20,7 +20,7 @@ struct Row<'a> {
     file: String,
     line: usize,
     column: usize,
-    severity: &'static str,
+    severity: Severity,
     code: &'static str,
     message: &'a str,
     remedy: &'a str,
@@ -35,12 +35,11 @@ pub(super) fn run(options: &LintOptions, context: &mut Context) -> Result<(), Er
         for finding in &findings {
             if context.globals.json {
                 let place = finding.place(&text);
-                let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
                 context.out.json(&Row {
                     file: path.display().to_string(),
                     line: place.line,
                     column: place.column,
-                    severity,
+                    severity: finding.severity,
                     code: finding.code,
                     message: &finding.message,
                     remedy: &finding.remedy,
@@ -64,10 +63,6 @@ pub(super) fn run(options: &LintOptions, context: &mut Context) -> Result<(), Er
 
 fn read(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    if path == Path::new("-") {
-        io::stdin().lock().take(MAX_FILE).read_to_end(&mut bytes)?;
-    } else {
-        std::fs::File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
-    }
+    input::open(path, "rules lint")?.take(MAX_FILE).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Context, Error, settings};
+use super::output::say;
+use super::{Context, Error, Outcome, settings};
 use crate::firewall::FirewallError;
 use crate::rules::live::{Format, State};
 use crate::rules::model::Plan;
@@ -121,11 +122,11 @@ pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error>
         Action::Show(options) => show::run(options, context),
         Action::Diff(options) => diff::run(options, context),
         Action::Check(options) => check::run(options, context),
-        Action::Apply(options) => apply::run(options, context),
-        Action::Confirm => apply::confirm(context),
-        Action::Remove => apply::remove(context),
-        Action::Save(options) => save::save(options, context),
-        Action::Restore(options) => save::restore(options, context),
+        Action::Apply(options) => tell(apply::run(options, context), context),
+        Action::Confirm => tell(apply::confirm(context), context),
+        Action::Remove => tell(apply::remove(context), context),
+        Action::Save(options) => tell(save::save(options, context), context),
+        Action::Restore(options) => tell(save::restore(options, context), context),
         Action::Lint(options) => lint::run(options, context),
         Action::Watch(options) => {
             // The one who started this reads its standard output.
@@ -133,6 +134,26 @@ pub(super) fn run(options: &Options, context: &mut Context) -> Result<(), Error>
             watched.or_else(|error| Ok(context.out.line(&error.to_string())?))
         }
     }
+}
+
+/// Says what was done, and prints it or the refusal where JSON is wanted. Warnings were said before it was done.
+fn tell(outcome: Result<Outcome, Error>, context: &mut Context) -> Result<(), Error> {
+    let outcome = match outcome {
+        Err(Error::Refused(message)) => Outcome::Refused { message },
+        outcome => outcome?,
+    };
+    if context.globals.json {
+        context.out.json(&outcome)?;
+    }
+    match outcome {
+        Outcome::Done { message, .. } => say(&message),
+        Outcome::Refused { message } => return Err(Error::Refused(message)),
+    }
+    Ok(())
+}
+
+fn done(message: impl Into<String>) -> Outcome {
+    Outcome::Done { message: message.into(), warnings: Vec::new() }
 }
 
 /// What the configuration says about the host, and what that comes to.

@@ -6,9 +6,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{SaveOptions, refused};
-use crate::ctl::output::say;
-use crate::ctl::{Context, Error, settings};
+use super::{SaveOptions, done, refused};
+use crate::ctl::{Context, Error, Outcome, settings};
 use crate::rules::live::{Kernel, State};
 use crate::rules::model::Family;
 use crate::rules::saved;
@@ -29,7 +28,7 @@ fn folder(options: &SaveOptions, context: &Context) -> Result<(PathBuf, String),
 }
 
 /// Writes what the kernel holds.
-pub(super) fn save(options: &SaveOptions, context: &mut Context) -> Result<(), Error> {
+pub(super) fn save(options: &SaveOptions, context: &Context) -> Result<Outcome, Error> {
     let (folder, chain) = folder(options, context)?;
     let kernel = Kernel::open()?;
     let state = kernel.state()?;
@@ -49,12 +48,11 @@ pub(super) fn save(options: &SaveOptions, context: &mut Context) -> Result<(), E
     }
     let path = folder.join(NFT_FILE);
     write(&path, state.nft.as_deref().unwrap_or_default())?;
-    say(&format!("the rules are saved in {}.", folder.display()));
-    Ok(())
+    Ok(done(format!("the rules are saved in {}.", folder.display())))
 }
 
 /// Puts saved rules of ours into the kernel, and nobody else's.
-pub(super) fn restore(options: &SaveOptions, context: &mut Context) -> Result<(), Error> {
+pub(super) fn restore(options: &SaveOptions, context: &Context) -> Result<Outcome, Error> {
     let (folder, _) = folder(options, context)?;
     let mut state = State::default();
     for (name, family) in FILES {
@@ -70,8 +68,7 @@ pub(super) fn restore(options: &SaveOptions, context: &mut Context) -> Result<()
         return Err(refused(format!("{} has no saved rules of [host].", folder.display())));
     }
     Kernel::open()?.put(&state)?;
-    say(&format!("the rules are those saved in {}.", folder.display()));
-    Ok(())
+    Ok(done(format!("the rules are those saved in {}.", folder.display())))
 }
 
 fn read(path: &Path) -> Result<Option<String>, Error> {

@@ -27,6 +27,11 @@ pub(super) struct Endings {
 impl Tail {
     #[inline]
     pub(super) fn of(seen: &[u8]) -> Tail {
+        if let Some(tail) = seen.last_chunk::<WIDEST>()
+            && let [before, last] = tail.as_chunks::<8>().0
+        {
+            return Tail { before: folded(before), last: folded(last) };
+        }
         let (before, last) = seen.split_at(seen.len().saturating_sub(8));
         Tail { before: folded(&before[before.len().saturating_sub(8)..]), last: folded(last) }
     }

@@ -277,12 +277,12 @@ proptest! {
     fn a_block_gives_what_its_lines_give_one_by_one(block in log()) {
         let (matcher, plodding) = &*BOTH;
         let (hits, scanned) = scan(matcher, &block);
-        let (mut one_by_one, mut texts) = (Vec::new(), Excerpts::default());
+        let (mut one_by_one, mut texts) = (Vec::new(), Excerpts::of(block.len()));
         let (mut lines, mut memory) = (0, Memory::default());
         for line in block.split_inclusive(|byte| *byte == b'\n') {
             let mut findings = Vec::new();
             plodding.examine(line, &clock(), &mut memory, &mut findings);
-            one_by_one.extend(findings.into_iter().filter_map(|finding| hit(finding, line, &mut texts)));
+            one_by_one.extend(findings.into_iter().filter_map(|finding| hit(&finding, line, &mut texts)));
             lines += 1;
         }
         texts.share(one_by_one.iter_mut().map(|hit| &mut hit.line));

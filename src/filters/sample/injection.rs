@@ -78,7 +78,7 @@ impl Prober {
         let (mut torn, mut scratch) = (envelope::Torn::default(), Vec::new());
         let opened = envelope::open(line, &mut torn, &mut scratch)?;
         let line_of = Line::new(opened, line.len());
-        let text = line_of.messages(&self.filter).next()?.text;
+        let text = line_of.messages(&self.filter)?.next()?.text;
         let at = (text.as_ptr() as usize).checked_sub(line.as_ptr() as usize)?;
         (at <= line.len()).then_some(at)
     }

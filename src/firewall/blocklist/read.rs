@@ -31,6 +31,8 @@ pub(crate) struct Parsed {
     pub(crate) lines: Vec<Line>,
     /// In the order of lines.
     pub(crate) problems: Vec<LineProblem>,
+    /// How many lines were left out, also of those whose problems are not told apart.
+    pub(crate) bad_lines: usize,
 }
 
 /// A line with at least one prefix.
@@ -64,7 +66,8 @@ pub(crate) struct LineProblem {
     pub(crate) message: String,
 }
 
-/// Reads a whole file: addresses, CIDRs, ranges `a-b`, several words a line, `#` and `;` comments, CRLF, a BOM.
+/// Reads a whole file: addresses, CIDRs, ranges `a-b`, also several on a line, `#` and `;` comments, CRLF, a BOM. A line with
+/// any other word is bad as a whole: addresses in a text, such as a log, ban nobody.
 pub(crate) fn parse(text: &[u8]) -> Parsed {
     let mut reader = Reader::default();
     for (index, line) in without_bom(text).split(|byte| *byte == b'\n').enumerate() {
@@ -108,9 +111,15 @@ impl Reader {
             return self.error(format!("the line is longer than {MAX_LINE} bytes and is not read"));
         }
         let entries = line.split(|byte| matches!(byte, b'#' | b';')).next().unwrap_or_default();
-        let mut prefixes = Vec::new();
-        for word in entries.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
-            self.word(word, &mut prefixes);
+        let words = entries.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let (mut prefixes, mut warnings) = (Vec::new(), Vec::new());
+        for word in words {
+            if let Err(why) = take(word, &mut prefixes, &mut warnings) {
+                return self.error(why);
+            }
+        }
+        for warning in warnings {
+            self.problem(Severity::Warning, warning);
         }
         self.prefixes += prefixes.len();
         if self.prefixes > MAX_PREFIXES {
@@ -122,25 +131,9 @@ impl Reader {
         }
     }
 
-    fn word(&mut self, word: &[u8], prefixes: &mut Vec<IpNet>) {
-        let read = std::str::from_utf8(word).ok().and_then(read_word);
-        let shown = shown(word);
-        match read {
-            None => self.error(format!("'{shown}' is not an address, a CIDR or a range of addresses")),
-            Some(Word::Everything) => self.error(format!("'{shown}' covers every address and is refused")),
-            Some(Word::Mixed) => self.error(format!("'{shown}' begins in one address family and ends in another")),
-            Some(Word::Backwards) => self.error(format!("'{shown}' ends before it begins")),
-            Some(Word::Prefix { prefix, host_bits }) => {
-                if host_bits {
-                    self.problem(Severity::Warning, format!("'{shown}' has host bits set; taken as {prefix}"));
-                }
-                prefixes.push(prefix);
-            }
-            Some(Word::Range(parts)) => prefixes.extend(parts),
-        }
-    }
-
+    /// This line is left out.
     fn error(&mut self, message: String) {
+        self.parsed.bad_lines += 1;
         self.problem(Severity::Error, message);
     }
 
@@ -155,6 +148,27 @@ impl Reader {
             _ => {}
         }
     }
+}
+
+/// Adds what one word stands for, or says what is wrong with it.
+fn take(word: &[u8], prefixes: &mut Vec<IpNet>, warnings: &mut Vec<String>) -> Result<(), String> {
+    let read = std::str::from_utf8(word).ok().and_then(read_word);
+    // Most words are in order, and are not shown.
+    let shown = || shown(word);
+    match read {
+        None => return Err(format!("'{}' is not an address, a CIDR or a range of addresses", shown())),
+        Some(Word::Everything) => return Err(format!("'{}' covers every address and is refused", shown())),
+        Some(Word::Mixed) => return Err(format!("'{}' begins in one address family and ends in another", shown())),
+        Some(Word::Backwards) => return Err(format!("'{}' ends before it begins", shown())),
+        Some(Word::Prefix { prefix, host_bits }) => {
+            if host_bits {
+                warnings.push(format!("'{}' has host bits set; taken as {prefix}", shown()));
+            }
+            prefixes.push(prefix);
+        }
+        Some(Word::Range(parts)) => prefixes.extend(parts),
+    }
+    Ok(())
 }
 
 /// What one word says.

@@ -119,7 +119,8 @@ fn every_form_of_an_entry_is_read() {
 fn a_bad_line_is_named_and_costs_nothing_else() {
     let text = "192.0.2.1\n192.0.2.256\n192.0.2.1/33 192.0.2.2\n\u{1b}[31mx\n192.0.2.9-192.0.2.1\n1.2.3.4-::1\n192.0.2.3\n\
                 1.2.3.4/+8\n1.2.3\n01.2.3.4\n";
-    assert_eq!(prefixes(text), ["192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32"]);
+    assert_eq!(prefixes(text), ["192.0.2.1/32", "192.0.2.3/32"]);
+    assert_eq!(parse(text.as_bytes()).bad_lines, 8);
     let what = |line: usize, word: &str| format!("{line}: '{word}' is not an address, a CIDR or a range of addresses");
     let expected = [
         what(2, "192.0.2.256"),
@@ -132,6 +133,17 @@ fn a_bad_line_is_named_and_costs_nothing_else() {
         what(10, "01.2.3.4"),
     ];
     assert_eq!(problems(text.as_bytes()), expected);
+}
+
+#[test]
+fn addresses_in_a_text_ban_nobody() {
+    let log = "Nov 21 01:30:00 web sshd[4]: Accepted password for root from 198.51.100.7 port 4711 ssh2\n\
+               203.0.113.7 - - [20/Nov/2026:01:30:01 +0000] \"GET / HTTP/1.1\" 200 5\n\
+               192.0.2.0\t192.0.2.255\t24\n192.0.2.1 - 192.0.2.9\n";
+    assert_eq!(prefixes(log), [""; 0]);
+    let parsed = parse(log.as_bytes());
+    assert_eq!((parsed.problems.len(), parsed.bad_lines), (4, 4));
+    assert_eq!(parse("x y z\n".repeat(5000).as_bytes()).bad_lines, 5000);
 }
 
 #[test]
@@ -148,8 +160,8 @@ fn a_file_that_is_no_blocklist_is_read_within_bounds() {
     assert_eq!(problems(&[b'x'; 5000]), ["1: the line is longer than 4096 bytes and is not read"]);
     assert_eq!(problems(&b"\xff\xfe\n".repeat(5000)).len(), 101);
     assert_eq!(
-        problems(&b"x ".repeat(2000))[100],
-        "1: from this line on there are more problems, which are not told apart"
+        problems(&b"x x\n".repeat(2000))[100],
+        "101: from this line on there are more problems, which are not told apart"
     );
     let long_word = problems(&[b'x'; 4000]);
     assert!(long_word[0].len() < 200, "{long_word:?}");
@@ -289,11 +301,12 @@ fn a_file_that_did_not_change_is_not_written() {
     let path = folder.path().join("ip.blocked");
     fs::write(&path, SAMPLE).unwrap();
     let mut watch = Watch::new(&path);
-    assert!(watch.changed());
+    assert!(watch.changed().is_some());
+    watch.take();
     let blocklist = Blocklist::spawn(&path).unwrap();
     blocklist.show(snapshot(ban("192.0.2.9/32")), true);
     drop(blocklist);
-    assert!(!watch.changed());
+    assert_eq!(watch.changed(), None);
 }
 
 #[test]
@@ -301,14 +314,37 @@ fn a_watched_file_that_is_replaced_or_appears_or_vanishes_has_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ip.blocked");
     let mut watch = Watch::new(&path);
-    assert!(!watch.changed(), "nothing there, as before");
+    let mut has_changed = || {
+        let changed = watch.changed().is_some();
+        assert_eq!(watch.changed().is_some(), changed, "until it is taken");
+        watch.take();
+        assert_eq!(watch.changed(), None);
+        changed
+    };
+    assert!(has_changed(), "it may have gone while nobody looked");
+    assert!(!has_changed());
     fs::write(&path, "one").unwrap();
-    assert!(watch.changed() && !watch.changed());
+    assert!(has_changed());
     fs::write(folder.path().join("new"), "two").unwrap();
     fs::rename(folder.path().join("new"), &path).unwrap();
-    assert!(watch.changed() && !watch.changed());
+    assert!(has_changed());
     fs::remove_file(&path).unwrap();
-    assert!(watch.changed() && !watch.changed());
+    assert!(has_changed());
+}
+
+#[test]
+fn a_file_is_as_old_as_its_last_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ip.blocked");
+    fs::write(&path, "one").unwrap();
+    let mut watch = Watch::new(&path);
+    let still = watch.changed().unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(watch.changed().unwrap() >= still + Duration::from_millis(20));
+    let late = Watch::new(&path).changed().unwrap();
+    assert!(late >= Duration::from_millis(10), "also for who has never looked: {late:?}");
+    fs::write(&path, "another").unwrap();
+    assert!(watch.changed().unwrap() < late);
 }
 
 fn any_prefix() -> impl Strategy<Value = IpNet> {

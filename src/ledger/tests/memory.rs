@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ledger::history::Past;
 use crate::ledger::lists::ListError;
-use crate::ledger::{Change, How, Ledger};
+use crate::ledger::{Change, Direction, Exchange, Extent, How, Ledger, List, Target};
 use crate::policy::grant::Grant;
 
 fn clear(prefix: &str) -> Change {
@@ -142,11 +142,31 @@ fn a_list_replaces_the_one_of_its_name_by_the_difference() {
     let first = ledger.put_list("a", nets(&["192.0.2.2/32", "192.0.2.1/32", "192.0.2.1/32"]), NOW, until).unwrap();
     assert_eq!(first, [Change::Set(entry("192.0.2.1/32", 600)), Change::Set(entry("192.0.2.2/32", 600))]);
     let second = ledger.put_list("a", nets(&["192.0.2.2/32", "192.0.2.3/32"]), NOW, until).unwrap();
-    assert_eq!(second, [clear("192.0.2.1/32"), Change::Set(entry("192.0.2.3/32", 600))]);
+    assert_eq!(second, [Change::Set(entry("192.0.2.3/32", 600)), clear("192.0.2.1/32")], "what is new comes first");
     assert_eq!(ledger.put_list("a", nets(&["192.0.2.3/32", "192.0.2.2/32"]), NOW, until).unwrap(), [], "twice is once");
     ledger.ban(ban("192.0.2.2/32", "sshd", 60));
     assert_eq!(ledger.remove_list("a"), [Change::Set(entry("192.0.2.2/32", 60)), clear("192.0.2.3/32")]);
     assert_eq!(ledger.next_expiry(), Some(after(60)), "the end of the list is forgotten");
+}
+
+#[test]
+fn what_changes_while_a_list_is_exchanged_is_in_the_steps_that_follow() {
+    let mut ledger = Ledger::in_memory();
+    let nets = |texts: &[&str]| texts.iter().map(|text| net(text)).collect::<Vec<_>>();
+    let list = |texts: &[&str], seconds| List::new("a", nets(texts), NOW, Until::At(after(seconds)));
+    ledger.put_list("a", nets(&["192.0.2.1/32", "192.0.2.2/32"]), NOW, Until::At(after(600))).unwrap();
+    let late = Exchange::of(list(&["192.0.2.9/32"], 600), ledger.list("a").cloned(), false);
+    let exchange =
+        Exchange::of(list(&["192.0.2.2/32", "192.0.2.3/32", "192.0.2.4/32"], 600), ledger.list("a").cloned(), false);
+    let touched = ledger.exchange(exchange).unwrap();
+    assert_eq!(touched, nets(&["192.0.2.3/32", "192.0.2.4/32", "192.0.2.1/32"]));
+    assert!(!ledger.fits(&late), "the list that it was to replace is gone");
+    ledger.ban(ban("192.0.2.1/32", "sshd", 60));
+    assert_eq!(ledger.ban(ban("192.0.2.3/32", "sshd", 600)), [], "the list has it for as long");
+    ledger.unban(&net("192.0.2.4/32"), NOW);
+    let set = |prefix, seconds| Change::Set(entry(prefix, seconds));
+    let steps = [set("192.0.2.3/32", 600), clear("192.0.2.4/32"), set("192.0.2.1/32", 60)];
+    assert_eq!(ledger.steps(&touched), steps);
 }
 
 #[test]
@@ -213,7 +233,7 @@ fn lists_are_bounded_in_number_and_name() {
 /// One thing that can happen to a ledger.
 #[derive(Clone, Debug)]
 enum Step {
-    Ban { prefix: u8, jail: u8, scoped: bool, seconds: u64 },
+    Ban { prefix: u8, jail: u8, scope: u8, seconds: u64 },
     Unban(u8),
     PutList { name: u8, prefixes: Vec<u8>, seconds: u64 },
     RemoveList(u8),
@@ -222,8 +242,8 @@ enum Step {
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0_u8..6, 0_u8..3, any::<bool>(), 0_u64..100)
-            .prop_map(|(prefix, jail, scoped, seconds)| Step::Ban { prefix, jail, scoped, seconds }),
+        6 => (0_u8..6, 0_u8..3, 0_u8..6, 0_u64..100)
+            .prop_map(|(prefix, jail, scope, seconds)| Step::Ban { prefix, jail, scope, seconds }),
         2 => (0_u8..6).prop_map(Step::Unban),
         3 => (0_u8..2, proptest::collection::vec(0_u8..6, 0..5), 0_u64..100)
             .prop_map(|(name, prefixes, seconds)| Step::PutList { name, prefixes, seconds }),
@@ -238,12 +258,26 @@ fn prefix_of(number: u8) -> IpNet {
     net(texts[usize::from(number)])
 }
 
+/// Some that cover others, and some that do not.
+fn scope_of(number: u8) -> Scope {
+    let both = |extent: &mut Extent| extent.direction = Some(Direction::Both);
+    let rejects = |extent: &mut Extent| extent.target = Some(Target::Reject);
+    match number {
+        0 => Scope::default(),
+        1 => web(),
+        2 => Scope::default().with(both),
+        3 => Scope::default().with(rejects),
+        4 => Scope::default().with(both).with(rejects),
+        _ => Scope::default().with(|extent| extent.direction = Some(Direction::In)),
+    }
+}
+
 /// What happens from `now` on, and how late it is then.
 fn apply(ledger: &mut Ledger, step: Step, now: u64) -> (Vec<Change>, u64) {
     let end = |seconds| Until::At(after(now + 1 + seconds));
     let changes = match step {
-        Step::Ban { prefix, jail, scoped, seconds } => {
-            let scope = if scoped { web() } else { Scope::default() };
+        Step::Ban { prefix, jail, scope, seconds } => {
+            let scope = scope_of(scope);
             let jail = jail.to_string();
             ledger.ban(Ban { prefix: prefix_of(prefix), scope, until: end(seconds), ..ban("::/0", &jail, 0) })
         }
@@ -282,8 +316,7 @@ proptest! {
             prop_assert_eq!(held.len(), entries.len(), "one entry per prefix and scope");
             prop_assert_eq!(&held, &follower);
             let drops = |entry: &Entry, ban: &Ban| {
-                let scope = entry.scope.is_all() || entry.scope == ban.scope;
-                entry.prefix.contains(&ban.prefix) && scope && entry.until >= ban.until
+                entry.prefix.contains(&ban.prefix) && entry.scope.covers(&ban.scope) && entry.until >= ban.until
             };
             prop_assert!(ledger.bans().all(|ban| ban.until.is_over(after(now)) || entries.iter().any(|e| drops(e, &ban))));
             let standing = ledger.bans().count();

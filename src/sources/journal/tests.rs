@@ -1,6 +1,6 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::sync::Mutex;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -13,9 +13,6 @@ struct Fake {
     directory: TempDir,
 }
 
-/// One process at a time may have a script open for writing while another is started from it.
-static STARTING: Mutex<()> = Mutex::new(());
-
 impl Fake {
     /// `script` runs with `$DIR` as the directory and `follow` or `read` as `$MODE`.
     fn new(script: &str) -> Fake {
@@ -27,13 +24,16 @@ impl Fake {
     fn set(&self, script: &str) {
         let directory = self.directory.path().display();
         let text = format!(
-            "#!/bin/sh\nDIR={directory}\necho \"$@\" >>$DIR/arguments\nenv >$DIR/environment\n\
+            "DIR={directory}\necho \"$@\" >>$DIR/arguments\nenv >$DIR/environment\n\
              case \"$*\" in *--follow*) MODE=follow;; *) MODE=read;; esac\n{script}\n"
         );
-        let new = self.directory.path().join("new");
-        fs::write(&new, text).unwrap();
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::rename(new, self.program()).unwrap();
+        // By a process of its own: what another test starts meanwhile would inherit a script that is open for writing, and it
+        // could not be run.
+        let write = "{ echo '#!/bin/sh'; cat; } >\"$0.new\" && chmod 755 \"$0.new\" && mv \"$0.new\" \"$0\"";
+        let mut writer =
+            Command::new("sh").args(["-c", write]).arg(self.program()).stdin(Stdio::piped()).spawn().unwrap();
+        writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(writer.wait().unwrap().success());
     }
 
     fn program(&self) -> PathBuf {
@@ -46,7 +46,6 @@ impl Fake {
     }
 
     fn start(&self, change: impl FnOnce(&mut Spec)) -> Harness {
-        let _one = STARTING.lock();
         let place = Place::Journal { units: Vec::new(), identifiers: Vec::new(), kernel: false };
         let mut spec = spec(place, &Arc::new(Recorder::default()));
         change(&mut spec);

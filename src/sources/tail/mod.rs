@@ -110,6 +110,10 @@ impl Tail {
             self.wait(next_tick)?;
             let hints = self.watch.take();
             let tick = Instant::now() >= next_tick;
+            if !tick && hints.is_empty() {
+                // It was about another file of the directory.
+                continue;
+            }
             if tick {
                 quiet = quiet.saturating_add(1);
                 let rests = quiet > QUIET_AFTER && self.watch.fd().is_some();

@@ -77,6 +77,19 @@ fn expect(harness: &mut Harness, lines: &[&str]) {
     assert_eq!(harness.seen, lines);
 }
 
+/// Whether a line is noticed before the next look around. The first one may come just before such a look, the others come right
+/// after one where nothing else tells of them. A busy machine may be late now and then.
+fn is_watched(world: &World, name: &str, harness: &mut Harness) -> bool {
+    let mut noticed = || {
+        let (start, seen) = (Instant::now(), harness.seen.len());
+        world.append(name, "more\n");
+        harness.await_until("one more", |harness| harness.seen.len() > seen);
+        start.elapsed()
+    };
+    noticed();
+    (0..5).any(|_| noticed() < TICK / 2)
+}
+
 #[test]
 fn lines_that_are_appended_arrive_far_below_a_tick_later() {
     let world = World::new(&["a.log"]);
@@ -194,18 +207,14 @@ fn a_link_is_followed_into_another_directory_and_to_another_target() {
     symlink("data/one", world.path("a.log")).unwrap();
     let mut harness = world.start();
     expect(&mut harness, &["one"]);
-    let start = Instant::now();
-    world.append("data/one", "two\n");
-    expect(&mut harness, &["one", "two"]);
-    assert!(start.elapsed() < Duration::from_millis(500), "the directory of the target is not watched");
-    world.append("data/other", "three\n");
+    assert!(is_watched(&world, "data/one", &mut harness), "the directory of the target");
+    let seen = harness.seen.len();
+    world.append("data/other", "two\n");
     symlink("data/other", world.path("new")).unwrap();
     world.rename("new", "a.log");
-    expect(&mut harness, &["one", "two", "three"]);
-    let start = Instant::now();
-    world.append("data/other", "four\n");
-    expect(&mut harness, &["one", "two", "three", "four"]);
-    assert!(start.elapsed() < Duration::from_millis(500), "the directory of the new target is not watched");
+    harness.await_until("the new target", |harness| harness.seen.len() > seen);
+    assert_eq!(harness.seen[seen..], ["two"]);
+    assert!(is_watched(&world, "data/other", &mut harness), "the directory of the new target");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::sources::outlet::Bell;
 /// Most paths that are kept; beyond it, everything is looked at.
 const MAX_HINTS: usize = 1024;
 
-/// What events are read into: an event is 16 bytes and a name of 256 at most.
+/// What the events that are taken at a time are read into: one is 16 bytes and a name of 256 at most.
 const BUFFER: usize = 4096;
 
 /// A name came or went.
@@ -43,6 +43,12 @@ pub(super) struct Hints {
     pub(super) paths: HashSet<PathBuf>,
     /// Names came or went: there may be new logs, and any log may be another file now.
     pub(super) names: bool,
+}
+
+impl Hints {
+    pub(super) fn is_empty(&self) -> bool {
+        !self.names && self.paths.is_empty()
+    }
 }
 
 pub(super) struct Watch {
@@ -80,12 +86,17 @@ impl Watch {
             loop {
                 match events.next() {
                     Ok(event) => self.note(&event, &mut hints),
-                    Err(Errno::INTR) => {}
+                    Err(Errno::INTR) => continue,
                     Err(Errno::AGAIN) => break,
+                    // What is not taken is not known: everything is looked at.
                     Err(_) => {
                         hints.names = true;
                         break;
                     }
+                }
+                // What came since wakes again: the log is to be read first.
+                if events.is_buffer_empty() {
+                    break;
                 }
             }
         }
