@@ -45,6 +45,12 @@ struct Waiting {
     answer: oneshot::Sender<Answer>,
 }
 
+/// How many of those that are left come next. The last part takes what would be a small one: that would be done as a ban is,
+/// before what of the list is still to be loaded, and may take out what that is to replace.
+fn next_part(left: usize) -> usize {
+    if left < 2 * PART { left } else { PART }
+}
+
 impl Guard {
     /// A list that a person wants banned.
     pub(super) fn import(
@@ -125,7 +131,7 @@ impl Guard {
             return;
         };
         self.due.part = Some(Instant::now() + PART_AFTER);
-        let end = load.touched.len().min(load.handed + PART);
+        let end = load.handed + next_part(load.touched.len() - load.handed);
         let mut changes = self.pipeline.ledger.steps(&load.touched[load.handed..end]);
         load.handed = end;
         if load.all {
@@ -146,6 +152,24 @@ impl Guard {
         if let Some(Load { waiting: Some(waiting), .. }) = self.loads.pop_front() {
             let Waiting { message, warnings, disk, kernel, answer } = waiting;
             answer_once_done(disk, kernel, self.firewall.progress(), Reply::Done { message, warnings }, answer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_the_whole_list_and_none_of_several_is_small() {
+        for count in [0, 1, PART - 1, PART, PART + 1, 2 * PART - 1, 2 * PART, 3 * PART + 1, 1_000_000] {
+            let (mut left, mut parts) = (count, Vec::new());
+            while left > 0 {
+                parts.push(next_part(left));
+                left -= next_part(left);
+            }
+            assert_eq!(parts.iter().sum::<usize>(), count);
+            assert!(parts.len() < 2 || parts.iter().all(|part| *part >= PART), "{count}: {parts:?}");
         }
     }
 }

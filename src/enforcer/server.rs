@@ -13,7 +13,7 @@ use super::message::{At, Noted, PART, Reply, Request, Which};
 use super::sessions::Sessions;
 use super::witness::Witness;
 use crate::firewall::handshakes::has_shaken;
-use crate::firewall::{self, Backend, Choice, FirewallError, Inspection, Looking, Refused, Settings};
+use crate::firewall::{self, Backend, Choice, FirewallError, Inspection, Looking, Refused, Settings, look_over};
 use crate::ledger::{Change, Entry, Scope};
 use crate::sandbox::Fence;
 use crate::time::Timestamp;
@@ -273,8 +273,7 @@ impl Server {
 
     fn inspect(&mut self, at: At) -> Reply {
         let found = self.found.take();
-        let look =
-            |backend: &mut dyn Backend| found.unwrap_or_else(|| Looking::after(backend).look_now(backend, at.now));
+        let look = |backend: &mut dyn Backend| found.unwrap_or_else(|| look_over(backend, at.now));
         let found = match self.of_session(at.session, look) {
             Ok(found) => found,
             Err(reply) => return reply,

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use super::lane::Lane;
 use super::law::Law;
 use super::message::{At, Message, Noted, PART, Reply, Request, Which};
-use super::server::{Open, Server};
+use super::server::{Open, Server, Shared};
 use super::sessions::Sessions;
 use super::witness::{Told, Wanted};
 use super::*;
@@ -178,14 +178,19 @@ fn the_longest_part_fits_into_a_message_and_a_text_is_cut() {
     assert_eq!(text.len(), wire::MAX_TEXT);
 }
 
-/// An enforcer in a thread, by this configuration, and the lane to it.
-fn enforcer(config: &str) -> (tempfile::TempDir, PathBuf, Lane) {
+/// What an enforcer goes by with this configuration.
+fn law_of(config: &str) -> (tempfile::TempDir, PathBuf, Shared) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("banward.toml");
     std::fs::write(&path, config).unwrap();
     let law = Law::read(&path).unwrap();
+    (folder, path, Arc::new(Mutex::new(law)))
+}
+
+/// An enforcer in a thread, by this configuration, and the lane to it.
+fn enforcer(config: &str) -> (tempfile::TempDir, PathBuf, Lane) {
+    let (folder, path, law) = law_of(config);
     let (ours, theirs) = Lane::pair().unwrap();
-    let law = Arc::new(Mutex::new(law));
     std::thread::spawn(move || Server::new(Lane::of(theirs), law, Open::default(), Sessions::unknown(), None).run());
     (folder, path, ours)
 }
@@ -226,10 +231,7 @@ fn a_brain_that_was_taken_over_bans_nobody_who_is_protected_and_not_everybody() 
 
 #[test]
 fn a_brain_that_was_taken_over_bans_no_administrator_even_where_it_is_the_first_to_know() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("banward.toml");
-    std::fs::write(&path, "[firewall]\nbackend = \"none\"\n[allow]\nwidest = { ipv4 = 16 }\n").unwrap();
-    let law = Arc::new(Mutex::new(Law::read(&path).unwrap()));
+    let (_folder, _path, law) = law_of("[firewall]\nbackend = \"none\"\n[allow]\nwidest = { ipv4 = 16 }\n");
     let (ours, asking) = Lane::ends().unwrap();
     let admin: Arc<Mutex<Vec<IpAddr>>> = Arc::default();
     let known = Arc::clone(&admin);
@@ -358,10 +360,7 @@ impl Backend for Meddled {
 
 #[test]
 fn what_others_change_is_found_without_a_question_and_told_when_it_is_asked_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("banward.toml");
-    std::fs::write(&path, "").unwrap();
-    let law = Arc::new(Mutex::new(Law::read(&path).unwrap()));
+    let (_folder, _path, law) = law_of("");
     let found = [Inspection::Intact, Inspection::Mended("one".into()), Inspection::Damaged("two".into())];
     let open: Open = Arc::new(Mutex::new(Some(Box::new(Meddled(found.into())))));
     let (mut lane, theirs) = Lane::pair().unwrap();

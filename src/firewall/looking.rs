@@ -38,10 +38,14 @@ impl Looking {
         self.rest().is_zero().then(|| self.look_now(backend, now))
     }
 
-    /// What the kernel would forget too early is renewed too.
     pub(crate) fn look_now(&mut self, backend: &mut dyn Backend, now: Timestamp) -> Result<Inspection, FirewallError> {
-        let found = backend.inspect(now).and_then(|found| backend.rearm(now).map(|()| found));
+        let found = look_over(backend, now);
         self.looked = Instant::now();
         found
     }
+}
+
+/// What is found; what the kernel would forget too early is renewed too.
+pub(crate) fn look_over(backend: &mut dyn Backend, now: Timestamp) -> Result<Inspection, FirewallError> {
+    backend.inspect(now).and_then(|found| backend.rearm(now).map(|()| found))
 }

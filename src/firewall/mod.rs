@@ -44,7 +44,7 @@ use crate::text::meaning_of;
 use crate::time::Timestamp;
 
 pub(crate) use error::FirewallError;
-pub(crate) use looking::Looking;
+pub(crate) use looking::{Looking, look_over};
 pub(crate) use task::{Report, Task};
 pub(crate) use undone::Refused;
 
