@@ -1,7 +1,10 @@
 //! A map in order for very many small entries. They stand in leaves of some hundred, which are nearly full whatever order
 //! they come in; a `BTreeMap` has eleven to a node, and half of each empty where they come in order.
 
+use std::cmp::Ordering;
 use std::iter::zip;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Most entries of a leaf. A new one moves half of the others on.
 #[cfg(not(test))]
@@ -11,6 +14,42 @@ const MOST: usize = 8;
 
 /// A leaf grows and shrinks by so many entries.
 const STEP: usize = MOST / 8;
+
+/// What entries are found by.
+pub(crate) trait Key: Copy + Ord {
+    /// As [`Ord::cmp`]. Prefixes are compared for nearly every hit, and as numbers in a tenth of the time.
+    fn order(&self, other: &Self) -> Ordering {
+        self.cmp(other)
+    }
+}
+
+impl Key for u64 {}
+impl Key for (u128, u8) {}
+
+impl Key for Ipv4Net {
+    fn order(&self, other: &Self) -> Ordering {
+        let number = |net: &Ipv4Net| u64::from(net.addr().to_bits()) << 8 | u64::from(net.prefix_len());
+        number(self).cmp(&number(other))
+    }
+}
+
+impl Key for Ipv6Net {
+    fn order(&self, other: &Self) -> Ordering {
+        let numbers = |net: &Ipv6Net| (net.addr().to_bits(), net.prefix_len());
+        numbers(self).cmp(&numbers(other))
+    }
+}
+
+impl Key for IpNet {
+    fn order(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (IpNet::V4(one), IpNet::V4(other)) => one.order(other),
+            (IpNet::V6(one), IpNet::V6(other)) => one.order(other),
+            (IpNet::V4(_), IpNet::V6(_)) => Ordering::Less,
+            (IpNet::V6(_), IpNet::V4(_)) => Ordering::Greater,
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Leaves<K, V> {
@@ -33,7 +72,7 @@ impl<K, V> Default for Leaves<K, V> {
     }
 }
 
-impl<K: Copy + Ord, V> Leaves<K, V> {
+impl<K: Key, V> Leaves<K, V> {
     /// Of entries in order, each key once: all leaves are full.
     pub(crate) fn of_sorted(entries: impl IntoIterator<Item = (K, V)>) -> Self {
         let mut all = Leaves::default();
@@ -57,18 +96,19 @@ impl<K: Copy + Ord, V> Leaves<K, V> {
 
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
         let leaf = &self.each[self.leaf_of(key)?];
-        leaf.values.get(leaf.keys.binary_search(key).ok()?)
+        leaf.values.get(leaf.place(key).ok()?)
     }
 
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let at = self.leaf_of(key)?;
         let leaf = &mut self.each[at];
-        leaf.values.get_mut(leaf.keys.binary_search(key).ok()?)
+        let place = leaf.place(key).ok()?;
+        leaf.values.get_mut(place)
     }
 
     /// The leaf that has this key, if any has; `None` before all of them.
     fn leaf_of(&self, key: &K) -> Option<usize> {
-        self.names.partition_point(|name| name <= key).checked_sub(1)
+        self.names.partition_point(|name| name.order(key).is_le()).checked_sub(1)
     }
 
     /// What was there before.
@@ -78,7 +118,7 @@ impl<K: Copy + Ord, V> Leaves<K, V> {
             return None;
         };
         let leaf = &mut self.each[at];
-        let place = match leaf.keys.binary_search(&key) {
+        let place = match leaf.place(&key) {
             Ok(place) => return Some(std::mem::replace(&mut leaf.values[place], value)),
             Err(place) => place,
         };
@@ -110,7 +150,7 @@ impl<K: Copy + Ord, V> Leaves<K, V> {
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let at = self.leaf_of(key)?;
         let leaf = &mut self.each[at];
-        let place = leaf.keys.binary_search(key).ok()?;
+        let place = leaf.place(key).ok()?;
         leaf.keys.remove(place);
         let value = leaf.values.remove(place);
         let left = leaf.keys.len();
@@ -151,7 +191,7 @@ impl<K: Copy + Ord, V> Leaves<K, V> {
     /// The entries from this key on.
     pub(crate) fn from(&self, start: K) -> impl Iterator<Item = (&K, &V)> {
         let at = self.leaf_of(&start).unwrap_or(0);
-        let skipped = self.each.get(at).map_or(0, |leaf| leaf.keys.partition_point(|key| *key < start));
+        let skipped = self.each.get(at).map_or(0, |leaf| leaf.keys.partition_point(|key| key.order(&start).is_lt()));
         self.each.iter().skip(at).flat_map(|leaf| zip(&leaf.keys, &leaf.values)).skip(skipped)
     }
 
@@ -159,6 +199,13 @@ impl<K: Copy + Ord, V> Leaves<K, V> {
         let leaves = std::mem::take(self).each;
         let all = leaves.into_iter().flat_map(|leaf| zip(leaf.keys, leaf.values));
         *self = Leaves::of_sorted(all.filter(|(key, value)| keep(key, value)));
+    }
+}
+
+impl<K: Key, V> Leaf<K, V> {
+    /// Where a key is, or would be.
+    fn place(&self, key: &K) -> Result<usize, usize> {
+        self.keys.binary_search_by(|there| there.order(key))
     }
 }
 
@@ -187,7 +234,7 @@ impl<K, V> Leaf<K, V> {
 }
 
 #[cfg(test)]
-impl<K: Copy + Ord, V: PartialEq> PartialEq for Leaves<K, V> {
+impl<K: Key, V: PartialEq> PartialEq for Leaves<K, V> {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
     }
@@ -198,6 +245,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl Key for u8 {}
+    impl Key for usize {}
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -216,7 +266,22 @@ mod tests {
         ]
     }
 
+    fn net() -> impl Strategy<Value = IpNet> {
+        let ipv4 = (any::<u32>(), 0_u8..=32).prop_map(|(bits, length)| Ipv4Net::new_assert(bits.into(), length).into());
+        let ipv6 =
+            (any::<u128>(), 0_u8..=128).prop_map(|(bits, length)| Ipv6Net::new_assert(bits.into(), length).into());
+        prop_oneof![ipv4, ipv6]
+    }
+
     proptest! {
+        #[test]
+        fn prefixes_are_in_the_order_that_all_others_have_them_in(one in net(), other in net()) {
+            let longer = IpNet::new(one.addr(), one.max_prefix_len()).expect("a host");
+            prop_assert_eq!(one.order(&other), one.cmp(&other));
+            prop_assert_eq!(one.order(&longer), one.cmp(&longer));
+            prop_assert_eq!(one.order(&one), Ordering::Equal);
+        }
+
         #[test]
         fn it_is_what_a_tree_is(
             first in proptest::collection::btree_map(any::<u8>(), any::<u16>(), 0..100),

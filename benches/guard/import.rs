@@ -19,8 +19,7 @@ const ROUNDS: usize = 20;
 pub(crate) fn measure(report: &mut Report) {
     for backend in ["iptables", "nftables"] {
         let lab = Lab::new();
-        let mut guard = Guard::new(&latency::config(backend));
-        guard.append("auth.log", "");
+        let mut guard = latency::prepare(&latency::config(backend));
         guard.append("list.txt", &list());
         guard.append("empty.txt", "");
         guard.start(&lab.server);

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use crate::report::{Report, median_and_p99};
-use crate::support::guard::{Guard, failed_password};
+use crate::support::guard::{Guard, failed_password, open_log};
 use crate::support::lab::Lab;
 use crate::support::{PATIENCE, eventually};
 
@@ -23,18 +23,28 @@ const SETTLED: Duration = Duration::from_millis(30);
 /// Hits that make a ban.
 pub(crate) const HITS: usize = 5;
 
+/// In a folder of its own, as on a host: there what the daemon itself writes does not wake its readers.
+pub(crate) const LOG: &str = "log/auth.log";
+
 pub(crate) fn config(backend: &str) -> String {
     format!(
         "[firewall]\nbackend = \"{backend}\"\n[breaker]\nmost = 3000000\n[defaults]\ntrack = 1000000\n\
-         [jail.sshd]\nfilter = \"sshd\"\nsource = {{ files = [\"DIR/auth.log\"] }}\n\
+         [jail.sshd]\nfilter = \"sshd\"\nsource = {{ files = [\"DIR/{LOG}\"] }}\n\
          window = {{ hitcount = {HITS}, seconds = 600 }}\n"
     )
 }
 
-/// A daemon at work on a log that is empty.
+/// A daemon that is to work on a log that is empty.
+pub(crate) fn prepare(config: &str) -> Guard {
+    let guard = Guard::new(config);
+    std::fs::create_dir(guard.path("log")).expect("a folder");
+    guard.append(LOG, "");
+    guard
+}
+
+/// The same, at work.
 pub(crate) fn start(lab: &Lab, config: &str) -> Guard {
-    let mut guard = Guard::new(config);
-    guard.append("auth.log", "");
+    let mut guard = prepare(config);
     guard.start(&lab.server);
     guard
 }
@@ -72,10 +82,11 @@ pub(crate) fn of_file(lab: &Lab, guard: &Guard, rounds: usize) -> (f64, f64) {
     // Written at that moment: what is older than an unban does not count.
     time(lab, guard, rounds, &|| {
         let line = failed_password("root", &address);
-        guard.append("auth.log", &line.repeat(HITS - 1));
+        guard.append(LOG, &line.repeat(HITS - 1));
+        let mut log = open_log(&guard.path(LOG));
         std::thread::sleep(SETTLED);
         let decided = Instant::now();
-        guard.append("auth.log", &line);
+        log.write_all(line.as_bytes()).expect("written");
         decided
     })
 }
@@ -129,10 +140,11 @@ fn kernel_log(prefix: &'static str) -> Receiver<Instant> {
 /// Lets the attacker send packets all the time, has him banned again and again, and looks when the last packet came.
 /// `offend` says at which moment it did what decides.
 fn time(lab: &Lab, guard: &Guard, rounds: usize, offend: &dyn Fn() -> Instant) -> (f64, f64) {
-    let receiver = lab.server.on(|| UdpSocket::bind("0.0.0.0:9999").expect("the port is free"));
+    let receiver = lab.server.on(|| UdpSocket::bind("0.0.0.0:0").expect("a port"));
     receiver.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
     let sender = lab.attacker.on(|| UdpSocket::bind("0.0.0.0:0").expect("a port"));
-    let target = SocketAddr::new(lab.attacker.server(false), 9999);
+    let port = receiver.local_addr().expect("its address").port();
+    let target = SocketAddr::new(lab.attacker.server(false), port);
     let (start, arrived, stop) = (Instant::now(), AtomicU64::new(0), AtomicBool::new(false));
     let mut times: Vec<f64> = Vec::new();
     std::thread::scope(|scope| {
@@ -150,6 +162,7 @@ fn time(lab: &Lab, guard: &Guard, rounds: usize, offend: &dyn Fn() -> Instant) -
                 }
             }
         });
+        let _stop = StopAtEnd(&stop);
         for _ in 0..rounds {
             let before = arrived.load(Ordering::Relaxed);
             eventually("packets arrive", || arrived.load(Ordering::Relaxed) > before);
@@ -158,9 +171,17 @@ fn time(lab: &Lab, guard: &Guard, rounds: usize, offend: &dyn Fn() -> Instant) -
             times.push(last.saturating_duration_since(decided).as_secs_f64() * 1e3);
             unban(guard, lab.attacker.v4);
         }
-        stop.store(true, Ordering::Relaxed);
     });
     median_and_p99(&mut times)
+}
+
+/// Ends what goes on beside, also where it is given up: nobody would wait for its end in vain.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// When the last packet came, once no more do.

@@ -10,7 +10,7 @@ use crate::latency;
 use crate::report::Report;
 use crate::storm::{await_installed, restore, settle};
 use crate::support::PATIENCE;
-use crate::support::guard::{Guard, now};
+use crate::support::guard::now;
 use crate::support::lab::Lab;
 
 const BANS: u32 = 1_000_000;
@@ -32,8 +32,7 @@ fn of(backend: &str, report: &mut Report) {
     let lab = Lab::new();
     let at_once = "[jail.at-once]\nfilter = \"sshd\"\nsource = { files = [\"DIR/bans.log\"] }\n\
                    window = { hitcount = 1, seconds = 600 }\nban = { time = \"7d\" }\ntrack = 1000\n";
-    let mut guard = Guard::new(&(latency::config(backend) + at_once));
-    guard.append("auth.log", "");
+    let mut guard = latency::prepare(&(latency::config(backend) + at_once));
     guard.append("bans.log", "");
     guard.start(&lab.server);
     guard.ctl(&["ban", "192.0.2.1"]);
@@ -60,7 +59,7 @@ fn of(backend: &str, report: &mut Report) {
         &format!("p99 {p99:.2} ms, with {installed} bans in place"),
     );
     let before = guard.lines();
-    guard.append("auth.log", &lines(Ipv4Addr::new(100, 0, 0, 9), 0x2a01));
+    guard.append(latency::LOG, &lines(Ipv4Addr::new(100, 0, 0, 9), 0x2a01));
     let start = Instant::now();
     while guard.lines() < before + u64::from(BANS) && start.elapsed() < PATIENCE * 6 {
         std::thread::sleep(Duration::from_millis(50));

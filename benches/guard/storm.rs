@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::host::{mebibytes, resident};
-use crate::latency::{HITS, config, start};
+use crate::latency::{HITS, LOG, config, start};
 use crate::report::Report;
 use crate::support::guard::{Guard, now};
 use crate::support::lab::{Host, Lab};
@@ -21,7 +21,7 @@ pub(crate) fn measure(report: &mut Report) {
         let lab = Lab::new();
         let mut guard = start(&lab, &config(backend));
         let storm = storm();
-        guard.append("auth.log", &storm);
+        guard.append(LOG, &storm);
         let written = Instant::now();
         let installed = await_installed(&guard, u64::from(STORM));
         let took = written.elapsed();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
-use super::guard::Guard;
+use super::guard::{Ears, Guard};
 use crate::config::Mode;
 use crate::control::server::{Answer, Call, Peer};
 use crate::control::{Allowed, Command, Granted, Listed, Origin, Reply};
@@ -30,7 +30,7 @@ const MAX_REASON: usize = 200;
 pub(super) type Ack = oneshot::Receiver<Result<(), String>>;
 
 impl Guard {
-    pub(super) fn on_call(&mut self, call: Call) {
+    pub(super) fn on_call(&mut self, call: Call, ears: &mut Ears) {
         let Call { command, peer, answer } = call;
         match command {
             Command::List { jail, counters: false } if self.has_room() => {
@@ -46,7 +46,7 @@ impl Guard {
             Command::Events => reply(answer, Answer::Follow(self.chronicle.follow())),
             Command::Reload => {
                 self.chronicle.audit(peer, "reload");
-                let answered = self.reload();
+                let answered = self.reload(ears);
                 reply(answer, Answer::Reply(answered));
             }
             Command::Ban { prefix, seconds, reason } => {

@@ -21,6 +21,8 @@ pub(super) struct Chronicle {
     /// Nothing is enforced: what is told only would be.
     pub(super) observing: bool,
     followers: broadcast::Sender<Arc<Event>>,
+    /// What is to be told before anything else is.
+    later: Vec<Event>,
     second: i64,
     told: u32,
     untold: u64,
@@ -29,10 +31,12 @@ pub(super) struct Chronicle {
 impl Chronicle {
     pub(super) fn new(observing: bool) -> Chronicle {
         let (followers, _) = broadcast::channel(BACKLOG);
-        Chronicle { observing, followers, second: 0, told: 0, untold: 0 }
+        Chronicle { observing, followers, later: Vec::new(), second: 0, told: 0, untold: 0 }
     }
 
-    pub(super) fn follow(&self) -> broadcast::Receiver<Arc<Event>> {
+    pub(super) fn follow(&mut self) -> broadcast::Receiver<Arc<Event>> {
+        // Of what was there before, nothing.
+        self.catch_up();
         self.followers.subscribe()
     }
 
@@ -42,14 +46,33 @@ impl Chronicle {
         }
     }
 
-    pub(super) fn tell(&mut self, mut event: Event) {
+    /// Tells it soon, in its turn: to write a line takes as long as to ban.
+    pub(super) fn tell_later(&mut self, events: Vec<Event>) {
+        for event in events {
+            self.later.push(self.with_mode(event));
+        }
+    }
+
+    pub(super) fn catch_up(&mut self) {
+        for event in std::mem::take(&mut self.later) {
+            self.log(&event);
+            self.pass_on(event);
+        }
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.later.push(self.with_mode(event));
+        self.catch_up();
+    }
+
+    fn with_mode(&self, mut event: Event) -> Event {
         event.observed = self.observing && event.prefix.is_some();
-        self.log(&event);
-        self.pass_on(event);
+        event
     }
 
     /// Who asked for a change, and for what: in the log whatever else happens in that second.
     pub(super) fn audit(&mut self, peer: Peer, what: &str) {
+        self.catch_up();
         let text = format!("by uid={} pid={}: {what}", peer.uid, peer.pid);
         log::info!("asked {text}");
         self.pass_on(Event::new(Timestamp::now(), Kind::Asked, text));
@@ -63,7 +86,8 @@ impl Chronicle {
     }
 
     /// Lets those who follow hear the last word.
-    pub(super) async fn finish(self) {
+    pub(super) async fn finish(mut self) {
+        self.catch_up();
         if self.followers.receiver_count() > 0 {
             tokio::time::sleep(LAST_WORD).await;
         }

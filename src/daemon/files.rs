@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::folders::Folders;
-use super::guard::Guard;
+use super::guard::{Guard, LISTEN_AFTER};
 use crate::firewall::blocklist::{Blocklist, Known, Line, MAX_BYTES, Parsed, Watch, parse};
 use crate::ledger::Ban;
 use crate::pipeline::BLOCKLIST;
@@ -28,7 +28,7 @@ impl Guard {
         self.open_written();
         let read = self.config.blocklist.read.clone();
         self.end_unread_lists(&read, now);
-        self.folders = Folders::of(&read);
+        self.folders = Folders::of(&read, &self.channels.waker);
         self.watches = read.iter().map(|path| Watch::new(path)).collect();
         self.look_at_files(now);
     }
@@ -43,7 +43,9 @@ impl Guard {
             }
             None => None,
         };
-        self.due.blocklist = Some(Instant::now());
+        // At the start the kernel comes first.
+        let pause = if self.kernel.synced { Duration::ZERO } else { LISTEN_AFTER };
+        self.due.blocklist = Some(Instant::now() + pause);
     }
 
     /// A file that is no longer configured no longer bans.

@@ -10,14 +10,13 @@ use tokio::sync::mpsc;
 /// Watched folders. Where they cannot be watched nothing wakes, and the files are looked at now and then all the same.
 pub(super) struct Folders {
     /// `None` where there is nothing to watch. Watching ends with it.
-    watcher: Option<RecommendedWatcher>,
-    wake: mpsc::Receiver<()>,
+    _watcher: Option<RecommendedWatcher>,
 }
 
 impl Folders {
-    /// Watches the folders of these files, as far as they exist.
-    pub(super) fn of(files: &[PathBuf]) -> Folders {
-        let (waker, wake) = mpsc::channel(1);
+    /// Watches the folders of these files, as far as they exist. `waker` is of a channel that holds one.
+    pub(super) fn of(files: &[PathBuf], waker: &mpsc::Sender<()>) -> Folders {
+        let waker = waker.clone();
         let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).filter(|it| it.is_dir()).collect();
         let ring = move |_event| {
             // One waiting wake-up stands for all that happen meanwhile.
@@ -31,14 +30,6 @@ impl Folders {
             }
             watcher
         });
-        Folders { watcher, wake }
-    }
-
-    /// Waits until something happens in one of the folders.
-    pub(super) async fn changed(&mut self) {
-        let happened = self.wake.recv().await;
-        if happened.is_none() || self.watcher.is_none() {
-            std::future::pending::<()>().await;
-        }
+        Folders { _watcher: watcher }
     }
 }

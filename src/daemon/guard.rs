@@ -1,8 +1,11 @@
 //! The one loop. Everything that can happen is an [`Event`]; each arm is one call.
+//!
+//! A source's thread that has little to bring does the loop's work itself, when nobody else does: while it would wake the
+//! loop, a ban could be in force.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Failure;
-use super::alarm::Alarm;
+use super::alarm::{Alarm, Rings};
 use super::chronicle::Chronicle;
 use super::clock::Clock;
 use super::closed::Closed;
@@ -30,7 +33,7 @@ use crate::pipeline::event::{Event as Happening, Kind};
 use crate::pipeline::positions::Positions;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::policy::protected::{Probed, Protect};
-use crate::sources::{Batch, Report, Running};
+use crate::sources::{Batch, Inbox, Report, Running, Taker};
 use crate::text::plural;
 use crate::time::Timestamp;
 
@@ -39,8 +42,8 @@ const REPORTS_AT_ONCE: usize = 64;
 /// Changes that are enough for a batch: the first of a flood need not wait for the last, nor all of them for memory.
 const CHANGES_AT_ONCE: usize = 4096;
 /// Lines wait so long at most for the first list to be in the kernel: what they ask for would come after it anyway, and
-/// reading them would take the processor from it.
-const LISTEN_AFTER: Duration = Duration::from_secs(1);
+/// reading them would take the processor from it. So does the blocklist file.
+pub(super) const LISTEN_AFTER: Duration = Duration::from_secs(1);
 /// How often everything is looked at that does not report by itself: while something happens, and while nothing does.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_IDLE: Duration = Duration::from_secs(15);
@@ -81,7 +84,7 @@ enum Event {
     Stop,
 }
 
-/// The daemon while it runs.
+/// The daemon while it runs: whoever holds it does what there is to do.
 pub(super) struct Guard {
     pub(super) path: PathBuf,
     pub(super) config: Config,
@@ -112,28 +115,44 @@ pub(super) struct Guard {
     pub(super) protected: Vec<(IpNet, Protect)>,
     pub(super) channels: Channels,
     pub(super) due: Due,
+    pub(super) alarm: Alarm,
+}
+
+/// What others report into.
+pub(super) struct Channels {
+    pub(super) inbox: Inbox,
+    pub(super) prober: mpsc::Sender<Probed>,
+    pub(super) shaker: mpsc::Sender<handshakes::Report>,
+    pub(super) rereader: mpsc::Sender<Result<(), String>>,
+    pub(super) importer: mpsc::Sender<Judged>,
+    pub(super) waker: mpsc::Sender<()>,
 }
 
 /// What the loop waits for.
-pub(super) struct Channels {
-    pub(super) alarm: Alarm,
+pub(super) struct Ears {
+    pub(super) rings: Rings,
     pub(super) bell: Bell,
+    pub(super) enforcer: Enforcer,
     pub(super) reports: mpsc::Receiver<Report>,
-    /// For sources that a reload starts.
-    pub(super) reporter: mpsc::Sender<Report>,
     pub(super) firewall: mpsc::Receiver<firewall::Report>,
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) protected: mpsc::Receiver<Probed>,
-    pub(super) prober: mpsc::Sender<Probed>,
     pub(super) handshakes: mpsc::Receiver<handshakes::Report>,
-    pub(super) shaker: mpsc::Sender<handshakes::Report>,
     pub(super) reread: mpsc::Receiver<Result<(), String>>,
-    pub(super) rereader: mpsc::Sender<Result<(), String>>,
     pub(super) judged: mpsc::Receiver<Judged>,
-    pub(super) importer: mpsc::Sender<Judged>,
+    pub(super) files: mpsc::Receiver<()>,
     pub(super) hangup: Signal,
     pub(super) terminate: Signal,
     pub(super) interrupt: Signal,
+}
+
+/// What it waits for only at times.
+#[derive(Clone, Copy)]
+struct Wants {
+    /// Something is due already: while there are reports all the time, nobody asks the kernel whether the alarm went off.
+    deadline: bool,
+    reports: bool,
+    leisure: bool,
 }
 
 /// When the next things are to be done without anybody asking.
@@ -194,58 +213,96 @@ fn stamps_key(log: &str) -> String {
     format!("time stamps of {log}")
 }
 
+pub(super) fn lock(guard: &Mutex<Guard>) -> MutexGuard<'_, Guard> {
+    guard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ears {
+    async fn next(&mut self, wants: Wants) -> Event {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Event::Stop,
+            _ = self.interrupt.recv() => Event::Stop,
+            name = self.enforcer.gone() => Event::Orphaned(name),
+            _ = self.hangup.recv() => Event::Reload,
+            Some(report) = self.firewall.recv() => Event::Firewall(report),
+            () = self.bell.rung() => Event::Rung,
+            Some(protected) = self.protected.recv() => Event::Protected(protected),
+            Some(report) = self.handshakes.recv() => Event::Handshake(report),
+            Some(result) = self.reread.recv() => Event::Reread(result),
+            Some(()) = self.files.recv() => Event::Files,
+            () = std::future::ready(()), if wants.deadline => Event::Deadline,
+            () = self.rings.heard() => Event::Deadline,
+            Some(call) = self.calls.recv() => Event::Call(call),
+            Some(judged) = self.judged.recv() => Event::Judged(judged),
+            Some(report) = self.reports.recv(), if wants.reports => Event::Source(report),
+            // After whatever else this thread has to do: it serves the clients too.
+            () = tokio::task::yield_now(), if wants.leisure => Event::Leisure,
+        }
+    }
+}
+
+/// On the thread of a source.
+impl Taker for Mutex<Guard> {
+    fn take(&self, batch: Batch) -> Option<Batch> {
+        let Some(mut guard) = self.try_lock().ok().filter(|guard| guard.listens()) else { return Some(batch) };
+        guard.notice_clock();
+        let now = Timestamp::now();
+        let outcome = guard.count(&batch, now);
+        // A ban first, and what there is to note of its lines then.
+        guard.follow(outcome);
+        guard.note(batch, now);
+        guard.set_alarm();
+        None
+    }
+}
+
 impl Guard {
     /// Until the daemon is to stop, or cannot go on.
-    pub(super) async fn run(&mut self) -> Result<(), Failure> {
+    pub(super) async fn run(shared: &Mutex<Guard>, ears: &mut Ears) -> Result<(), Failure> {
         loop {
-            let event = self.next_event().await;
-            self.notice_clock();
-            match event {
-                Event::Source(report) => self.on_reports(report),
-                Event::Firewall(report) => self.on_firewall(report),
-                Event::Rung => self.firewall.look(),
-                Event::Call(call) => self.on_call(call),
-                Event::Protected(protected) => self.on_protected(protected),
-                Event::Handshake(report) => self.on_handshake(report),
-                Event::Files => self.look_at_files(Timestamp::now()),
-                Event::Deadline => self.on_deadline()?,
-                Event::Reload => self.on_hangup(),
-                Event::Judged(judged) => self.on_judged(judged),
-                Event::Leisure => self.hand_on(),
-                Event::Reread(result) => self.settle("enforcer", result.err()),
-                Event::Orphaned(name) => {
-                    return Err(Failure::new(format!(
-                        "the {name} process has ended, and the daemon ends with it; \
-                         the kernel keeps the bans that it holds until all start again"
-                    )));
-                }
+            let wants = lock(shared).wants();
+            match ears.next(wants).await {
                 Event::Stop => return Ok(()),
+                event => lock(shared).on_event(event, ears)?,
             }
         }
     }
 
-    async fn next_event(&mut self) -> Event {
-        let (deadline, listens, loading) = (self.deadline(), self.listens(), !self.loads.is_empty());
-        let channels = &mut self.channels;
-        tokio::select! {
-            biased;
-            _ = channels.terminate.recv() => Event::Stop,
-            _ = channels.interrupt.recv() => Event::Stop,
-            name = self.enforcer.gone() => Event::Orphaned(name),
-            _ = channels.hangup.recv() => Event::Reload,
-            Some(report) = channels.firewall.recv() => Event::Firewall(report),
-            () = channels.bell.rung() => Event::Rung,
-            Some(protected) = channels.protected.recv() => Event::Protected(protected),
-            Some(report) = channels.handshakes.recv() => Event::Handshake(report),
-            Some(result) = channels.reread.recv() => Event::Reread(result),
-            () = self.folders.changed() => Event::Files,
-            () = channels.alarm.until(deadline) => Event::Deadline,
-            Some(call) = channels.calls.recv() => Event::Call(call),
-            Some(judged) = channels.judged.recv() => Event::Judged(judged),
-            Some(report) = channels.reports.recv(), if listens => Event::Source(report),
-            // After whatever else this thread has to do: it serves the clients too.
-            () = tokio::task::yield_now(), if loading => Event::Leisure,
+    fn on_event(&mut self, event: Event, ears: &mut Ears) -> Result<(), Failure> {
+        self.notice_clock();
+        match event {
+            Event::Source(report) => self.on_reports(report, ears),
+            Event::Firewall(report) => self.on_firewall(report),
+            Event::Rung => self.firewall.look(),
+            Event::Call(call) => self.on_call(call, ears),
+            Event::Protected(protected) => self.on_protected(protected),
+            Event::Handshake(report) => self.on_handshake(report),
+            Event::Files => self.look_at_files(Timestamp::now()),
+            Event::Deadline => self.on_deadline()?,
+            Event::Reload => self.on_hangup(ears),
+            Event::Judged(judged) => self.on_judged(judged),
+            Event::Leisure => self.hand_on(),
+            Event::Reread(result) => self.settle("enforcer", result.err()),
+            Event::Orphaned(name) => {
+                return Err(Failure::new(format!(
+                    "the {name} process has ended, and the daemon ends with it; \
+                     the kernel keeps the bans that it holds until all start again"
+                )));
+            }
+            Event::Stop => {}
         }
+        Ok(())
+    }
+
+    fn wants(&mut self) -> Wants {
+        self.set_alarm();
+        let deadline = self.deadline() <= Instant::now();
+        Wants { deadline, reports: self.listens(), leisure: !self.loads.is_empty() }
+    }
+
+    fn set_alarm(&mut self) {
+        self.alarm.set(self.deadline());
     }
 
     /// Whether it is time for lines: at the start the firewall comes first, where it can be had.
@@ -266,17 +323,22 @@ impl Guard {
         first
     }
 
-    /// Takes what is queued as one batch: the kernel first, then the ledger.
-    pub(super) fn on_reports(&mut self, first: Report) {
+    /// Takes what is queued as one batch.
+    pub(super) fn on_reports(&mut self, first: Report, ears: &mut Ears) {
         let now = Timestamp::now();
         let mut outcome = self.on_report(first, now);
         for _ in 1..REPORTS_AT_ONCE {
             if outcome.changes.len() >= CHANGES_AT_ONCE {
                 break;
             }
-            let Ok(report) = self.channels.reports.try_recv() else { break };
+            let Ok(report) = ears.reports.try_recv() else { break };
             outcome.append(self.on_report(report, now));
         }
+        self.follow(outcome);
+    }
+
+    /// Does what follows from lines: the kernel first, then the ledger.
+    fn follow(&mut self, outcome: Outcome) {
         let banned = outcome.events.iter().any(|event| matches!(event.kind, Kind::Banned | Kind::Limited));
         if outcome.changes.is_empty() {
             self.chronicle.tell_all(outcome.events);
@@ -292,8 +354,13 @@ impl Guard {
     }
 
     fn on_report(&mut self, report: Report, now: Timestamp) -> Outcome {
+        self.channels.inbox.taken();
         match report {
-            Report::Batch(batch) => return self.on_batch(batch, now),
+            Report::Batch(batch) => {
+                let outcome = self.count(&batch, now);
+                self.note(batch, now);
+                return outcome;
+            }
             Report::Trouble { source, log, text } => {
                 self.trouble(self.log_key(source, &log), text);
                 // Its folder may have been replaced.
@@ -318,10 +385,13 @@ impl Guard {
         Outcome::default()
     }
 
-    fn on_batch(&mut self, batch: Batch, now: Timestamp) -> Outcome {
-        let outcome = self.pipeline.on_hits(batch.source, &batch.hits, batch.warm, now);
+    fn count(&mut self, batch: &Batch, now: Timestamp) -> Outcome {
+        self.pipeline.on_hits(batch.source, &batch.hits, batch.warm, now)
+    }
+
+    fn note(&mut self, batch: Batch, now: Timestamp) {
         if batch.warm {
-            return outcome;
+            return;
         }
         if let Some(state) = self.log_state(batch.source, &batch.log) {
             state.lines += batch.lines;
@@ -333,7 +403,6 @@ impl Guard {
         if let (Some(position), Some(source)) = (batch.position, self.sources.get_mut(batch.source)) {
             source.positions.advance(&batch.log, position);
         }
-        outcome
     }
 
     /// A live log whose stamps are long past has a wrong zone or clock, and its bans would be over before they begin.
@@ -365,7 +434,7 @@ impl Guard {
         self.send(outcome.changes, None);
         let soon = Instant::now() + AFTER_BANS;
         self.due.positions = Some(self.due.positions.map_or(soon, |due| due.min(soon)));
-        self.chronicle.tell_all(outcome.events);
+        self.chronicle.tell_later(outcome.events);
         if let Some(handshakes) = &self.handshakes {
             outcome.doubted.into_iter().for_each(|address| handshakes.ask(address));
         }
@@ -382,6 +451,7 @@ impl Guard {
     /// Writes the ledger with the positions that brought it there.
     pub(super) fn store(&mut self, ack: Option<oneshot::Sender<Result<(), String>>>) {
         let now = Timestamp::now();
+        self.chronicle.catch_up();
         self.busy = true;
         self.due.look = self.due.look.min(Instant::now() + LOOK_AGAIN);
         for source in &mut self.sources {
@@ -390,6 +460,7 @@ impl Guard {
             }
         }
         self.due.positions = None;
+        self.firewall.finish();
         self.pipeline.ledger.commit(ack);
     }
 
@@ -416,6 +487,7 @@ impl Guard {
         if std::mem::replace(&mut self.kernel.synced, true) {
             return;
         }
+        self.due.blocklist = self.due.blocklist.map(|due| due.min(Instant::now()));
         let held = plural(entries as u64, "entry");
         let text = match (self.config.daemon.mode, self.troubles.get("firewall")) {
             (Mode::Observe, _) => "observing: what would be banned is told, and nothing is enforced".to_owned(),
@@ -488,6 +560,7 @@ impl Guard {
     }
 
     fn on_deadline(&mut self) -> Result<(), Failure> {
+        self.alarm.went_off();
         let (now, instant) = (Timestamp::now(), Instant::now());
         let outcome = self.pipeline.expire(now);
         if !outcome.changes.is_empty() || !outcome.events.is_empty() {
@@ -592,16 +665,14 @@ impl Guard {
     }
 
     /// Stops reading, writes everything, and leaves the kernel as configured.
-    pub(super) async fn stop(mut self) {
+    pub(super) async fn stop(shared: Arc<Mutex<Guard>>, mut ears: Ears) {
         notify(&[sd_notify::NotifyState::Stopping]);
-        self.stop_sources();
-        while !self.loads.is_empty() {
-            self.hand_on();
-        }
-        self.store(None);
-        self.write_blocklist();
-        let on_stop = self.config.firewall.on_stop;
-        let Guard { firewall, blocklist, pipeline, config, mut chronicle, .. } = self;
+        lock(&shared).conclude_all(&mut ears);
+        // Nobody else has it any more: the sources have ended.
+        let Some(guard) = Arc::into_inner(shared) else { return };
+        let guard = guard.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let on_stop = guard.config.firewall.on_stop;
+        let Guard { firewall, blocklist, pipeline, config, mut chronicle, .. } = guard;
         let closing = tokio::task::spawn_blocking(move || {
             let left = firewall.stop(on_stop);
             drop(blocklist);
@@ -621,6 +692,15 @@ impl Guard {
         chronicle.finish().await;
         // Gone already, or never ours: either way nobody is served there any more.
         let _gone = std::fs::remove_file(&config.daemon.socket);
+    }
+
+    fn conclude_all(&mut self, ears: &mut Ears) {
+        self.stop_sources(ears);
+        while !self.loads.is_empty() {
+            self.hand_on();
+        }
+        self.store(None);
+        self.write_blocklist();
     }
 }
 

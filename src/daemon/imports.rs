@@ -146,6 +146,7 @@ impl Guard {
             done
         });
         self.firewall.apply(changes, ack);
+        self.firewall.finish();
         if load.handed < load.touched.len() {
             return;
         }

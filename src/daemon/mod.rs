@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use self::guard::Guard;
 use self::processes::Processes;
 use crate::config::DEFAULT_PATH;
 use crate::config::problem::Problem;
@@ -110,9 +111,9 @@ fn run(path: PathBuf) -> Result<(), Failure> {
 }
 
 async fn guard(path: PathBuf, setup: Setup, processes: Processes) -> Result<(), Failure> {
-    let mut guard = startup::start(path, setup, processes)?;
-    let ended = guard.run().await;
-    guard.stop().await;
+    let (guard, mut ears) = startup::start(path, setup, processes)?;
+    let ended = Guard::run(&guard, &mut ears).await;
+    Guard::stop(guard, ears).await;
     ended
 }
 

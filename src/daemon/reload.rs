@@ -1,7 +1,7 @@
 //! Taking over a new configuration while guarding. A wrong one changes nothing. A right one loses no ban, no count
 //! of a jail that counts as before, and no line: sources go on where they stopped.
 
-use super::guard::{Guard, SourceState};
+use super::guard::{Ears, Guard, SourceState};
 use super::{processes, startup};
 use crate::config::{Config, Mode};
 use crate::control::Reply;
@@ -14,13 +14,13 @@ use crate::time::Timestamp;
 
 impl Guard {
     /// SIGHUP.
-    pub(super) fn on_hangup(&mut self) {
-        if let Reply::Refused { message } = self.reload() {
+    pub(super) fn on_hangup(&mut self, ears: &mut Ears) {
+        if let Reply::Refused { message } = self.reload(ears) {
             log::error!("{message}");
         }
     }
 
-    pub(super) fn reload(&mut self) -> Reply {
+    pub(super) fn reload(&mut self, ears: &mut Ears) -> Reply {
         // Of the configuration itself, which could not be read.
         if let Some(closed) = self.closed.to(&self.config, &[]) {
             return Reply::Refused { message: needs_restart(&closed) };
@@ -40,7 +40,7 @@ impl Guard {
         if let Some(message) = self.needs_restart(&config, &filters) {
             return Reply::Refused { message };
         }
-        self.stop_sources();
+        self.stop_sources(ears);
         let wiring = Wiring::new(&config, &filters, startup::place_of);
         self.pipeline.reconfigure(&config, &wiring);
         let old_sources = std::mem::take(&mut self.sources);
@@ -49,7 +49,7 @@ impl Guard {
         let old = std::mem::replace(&mut self.config, config);
         self.chronicle.observing = self.config.daemon.mode == Mode::Observe;
         self.have_reread();
-        if refirewall && let Err(failure) = self.replace_firewall(&old) {
+        if refirewall && let Err(failure) = self.replace_firewall(&old, ears) {
             self.trouble("firewall".to_owned(), failure.text);
         }
         self.start_sources(&wiring, &old_sources);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Failure;
-use super::guard::{Guard, Kernel};
+use super::guard::{Ears, Guard, Kernel};
 use super::startup::{Ending, settings, spawn_firewall};
 use crate::config::Config;
 use crate::enforcer::{Enforcer, names};
@@ -103,7 +103,7 @@ fn is_same(one: &Chain, other: &Chain, backend: Choice) -> bool {
 
 impl Guard {
     /// Replaces the firewall task. Where backend and chain are the same, the new one corrects what the old one made.
-    pub(super) fn replace_firewall(&mut self, old: &Config) -> Result<(), Failure> {
+    pub(super) fn replace_firewall(&mut self, old: &Config, ears: &mut Ears) -> Result<(), Failure> {
         self.remains.left.extend(self.made_by(old));
         self.remains.note(&self.config.firewall.chain);
         let stopped = Ending::default();
@@ -112,7 +112,7 @@ impl Guard {
         // With a channel of its own, so that nothing that the old one still says is taken for the new one's.
         let (new, reports) = spawn_firewall(&self.config, &self.enforcer, before)?;
         let old = std::mem::replace(&mut self.firewall, new);
-        self.channels.firewall = reports;
+        ears.firewall = reports;
         in_background(stopped, move || old.stop(OnStop::Keep));
         self.kernel = Kernel::default();
         self.troubles.remove("firewall");

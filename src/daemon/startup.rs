@@ -1,8 +1,8 @@
-//! Start-up, in order: ledger, allowlist, blocklist files, firewall, sources, control socket.
+//! Start-up, in order: ledger and beside it the firewall, allowlist, blocklist files, sources, control socket.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,7 +15,7 @@ use super::alarm::Alarm;
 use super::chronicle::Chronicle;
 use super::clock::Clock;
 use super::folders::Folders;
-use super::guard::{Channels, Due, Guard, Kernel, SourceState};
+use super::guard::{Channels, Due, Ears, Guard, Kernel, SourceState, lock};
 use super::processes::Processes;
 use super::remains::Remains;
 use crate::config::{Config, Jail, Mode};
@@ -23,8 +23,8 @@ use crate::control::roles::Roles;
 use crate::control::server;
 use crate::enforcer::{Bell, Enforcer};
 use crate::filters::{Evidence, Filter};
-use crate::firewall::{self, FirewallError, Settings, Task};
-use crate::ledger::{Ban, Entry, Ledger, Opened};
+use crate::firewall::{self, FirewallError, OnStop, Settings, Task};
+use crate::ledger::{Ban, Entry, Home, Ledger, LedgerError, Opened};
 use crate::pipeline::Pipeline;
 use crate::pipeline::event::{Event, Kind};
 use crate::pipeline::positions::Positions;
@@ -32,7 +32,7 @@ use crate::pipeline::wiring::{Source, Wiring};
 use crate::policy::allowlist::Allowlist;
 use crate::policy::protected::Protect;
 use crate::setup::Setup;
-use crate::sources::{self, Place};
+use crate::sources::{self, Inbox, Place};
 use crate::time::Timestamp;
 
 /// Reports of sources that may wait for the loop. When it is full the sources wait, and their logs with them.
@@ -43,11 +43,12 @@ const MESSAGES: usize = 64;
 const FIRST_LOOK: Duration = Duration::from_secs(600);
 
 /// Makes everything ready and starts it.
-pub(super) fn start(path: PathBuf, setup: Setup, processes: Processes) -> Result<Guard, Failure> {
+pub(super) fn start(path: PathBuf, setup: Setup, processes: Processes) -> Result<(Arc<Mutex<Guard>>, Ears), Failure> {
     let Setup { config, filters } = setup;
     let Processes { enforcer, witness, bell, closed } = processes;
     let now = Timestamp::now();
-    let (ledger, opened) = Ledger::open(&config.daemon.state_dir, now).map_err(|why| Failure::new(why.to_string()))?;
+    let (ledger, opened, firewall) = open_both(&config, &enforcer, now)?;
+    let (remains, (firewall, firewall_reports)) = firewall?;
     let users = witness.clone();
     let is_member = move |user, group: &str| users.is_member(user, group);
     let roles = Roles::of_groups(&config.control.read_group, &config.control.change_group, is_member);
@@ -58,8 +59,6 @@ pub(super) fn start(path: PathBuf, setup: Setup, processes: Processes) -> Result
     let allowlist = allowlist(&config, &found.networks, &ledger, now);
     let pipeline = Pipeline::new(&config, &wiring, ledger, allowlist);
     let rescued = rescue(&opened, &config, &pipeline, &enforcer);
-    let remains = Remains::find(&config, &enforcer);
-    let (firewall, firewall_reports) = spawn_firewall(&config, &enforcer, Vec::new())?;
     let (reporter, reports) = mpsc::channel(REPORTS);
     let (caller, calls) = mpsc::channel(MESSAGES);
     let (prober, protected) = mpsc::channel(1);
@@ -67,57 +66,93 @@ pub(super) fn start(path: PathBuf, setup: Setup, processes: Processes) -> Result
     let (rereader, reread) = mpsc::channel(1);
     let (importer, judged) = mpsc::channel(1);
     let signals = |kind| signal(kind).map_err(|why| Failure::new(format!("signals cannot be caught: {why}")));
-    let channels = Channels {
-        alarm: Alarm::new().map_err(|why| Failure::new(format!("there is no timer: {why}")))?,
+    let (alarm, rings) = Alarm::new().map_err(|why| Failure::new(format!("there is no timer: {why}")))?;
+    let (waker, files) = mpsc::channel(1);
+    let ears = Ears {
+        rings,
         bell: Bell::new(bell).map_err(|why| Failure::new(format!("the enforcer's bell cannot be heard: {why}")))?,
+        enforcer: enforcer.clone(),
         reports,
-        reporter,
         firewall: firewall_reports,
         calls,
         protected,
-        prober,
         handshakes,
-        shaker,
         reread,
-        rereader,
         judged,
-        importer,
+        files,
         hangup: signals(SignalKind::hangup())?,
         terminate: signals(SignalKind::terminate())?,
         interrupt: signals(SignalKind::interrupt())?,
     };
-    let mut guard = Guard {
-        path,
-        pipeline,
-        sources: Vec::new(),
-        enforcer,
-        witness,
-        closed,
-        firewall,
-        kernel: Kernel::default(),
-        handshakes: None,
-        remains,
-        blocklist: None,
-        loads: VecDeque::new(),
-        watches: Vec::new(),
-        folders: Folders::of(&[]),
-        busy: true,
-        chronicle: Chronicle::new(config.daemon.mode == Mode::Observe),
-        troubles: BTreeMap::new(),
-        started: now,
-        clock: Clock::new(),
-        protected: found.networks.clone(),
-        channels,
-        due: Due::new(),
-        config,
-    };
+    let shared = Arc::new_cyclic(|this: &Weak<Mutex<Guard>>| {
+        let channels =
+            Channels { inbox: Inbox::new(reporter, this.clone()), prober, shaker, rereader, importer, waker };
+        Mutex::new(Guard {
+            path,
+            pipeline,
+            sources: Vec::new(),
+            enforcer,
+            witness,
+            closed,
+            firewall,
+            kernel: Kernel::default(),
+            handshakes: None,
+            remains,
+            blocklist: None,
+            loads: VecDeque::new(),
+            watches: Vec::new(),
+            folders: Folders::of(&[], &channels.waker),
+            busy: true,
+            chronicle: Chronicle::new(config.daemon.mode == Mode::Observe),
+            troubles: BTreeMap::new(),
+            started: now,
+            clock: Clock::new(),
+            protected: found.networks.clone(),
+            channels,
+            due: Due::new(),
+            alarm,
+            config,
+        })
+    });
+    let mut guard = lock(&shared);
     guard.tell_unprotected(&found);
     guard.take_over(&opened, rescued, now);
     guard.open_files();
     guard.open_handshakes();
     guard.start_sources(&wiring, &[]);
+    drop(guard);
     tokio::spawn(server::serve(listener, roles, caller));
-    Ok(guard)
+    Ok((shared, ears))
+}
+
+/// What earlier configurations have left, and the firewall task with its reports.
+type Firewall = (Remains, (Task, mpsc::Receiver<firewall::Report>));
+
+/// Opens the ledger, and while that is read the firewall, which changes nothing before it has the list of bans. Neither
+/// is touched before the state directory is ours alone.
+fn open_both(
+    config: &Config,
+    enforcer: &Enforcer,
+    now: Timestamp,
+) -> Result<(Ledger, Opened, Result<Firewall, Failure>), Failure> {
+    let failed = |why: LedgerError| Failure::new(why.to_string());
+    let home = Home::take(&config.daemon.state_dir).map_err(failed)?;
+    std::thread::scope(|scope| {
+        let firewall = scope.spawn(|| {
+            let remains = Remains::find(config, enforcer);
+            spawn_firewall(config, enforcer, Vec::new()).map(|firewall| (remains, firewall))
+        });
+        let ledger = Ledger::open_in(home, now);
+        let firewall = firewall.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match ledger {
+            Ok((ledger, opened)) => Ok((ledger, opened, firewall)),
+            Err(why) => {
+                // What it has begun is to be brought to its end.
+                let _left = firewall.map(|(_, (task, _))| task.stop(OnStop::Keep));
+                Err(failed(why))
+            }
+        }
+    })
 }
 
 /// `mode = "observe"` is the backend that enforces nothing.
@@ -278,7 +313,7 @@ impl Guard {
             refill: kept.is_none(),
             zone: jiff::tz::TimeZone::system(),
         };
-        let running = match sources::spawn(spec, self.channels.reporter.clone()) {
+        let running = match sources::spawn(spec, self.channels.inbox.clone()) {
             Ok(running) => Some(running),
             Err(why) => {
                 self.trouble(name.clone(), format!("{name} is not watched: its thread cannot be started ({why})"));
@@ -289,14 +324,14 @@ impl Guard {
     }
 
     /// Ends all source threads and takes what they had already handed over.
-    pub(super) fn stop_sources(&mut self) {
+    pub(super) fn stop_sources(&mut self, ears: &mut Ears) {
         for source in &mut self.sources {
             if let Some(running) = source.running.take() {
                 running.stop();
             }
         }
-        while let Ok(report) = self.channels.reports.try_recv() {
-            self.on_reports(report);
+        while let Ok(report) = ears.reports.try_recv() {
+            self.on_reports(report, ears);
         }
     }
 }

@@ -357,6 +357,10 @@ impl Backend for Remote {
         self.ask_ahead(changes, now).err().map(Err)
     }
 
+    fn works_elsewhere(&self) -> bool {
+        true
+    }
+
     fn finish(&mut self) -> Answered<()> {
         let Some(number) = self.begun.pop_front() else { return Ok(()) };
         let enforcer = self.enforcer.clone();

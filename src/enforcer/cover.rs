@@ -50,7 +50,7 @@ impl Cover {
             IpNet::V4(net) => (0, size(net.prefix_len(), 32)),
             IpNet::V6(net) => (1, size(net.prefix_len(), 64)),
         };
-        if self.counted.contains(&prefix) {
+        if wanted > 1 && self.counted.contains(&prefix) {
             return true;
         }
         let sum = self.sum[family].saturating_add(wanted);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::budget::Budget;
 use super::cover::{self, Cover};
@@ -31,6 +31,12 @@ const MOST_SCOPES: usize = 1024;
 
 /// Most entries that wait for the sessions to be known: 8 MiB. Before there are more, the sessions are looked up.
 const MOST_FRESH: usize = 1 << 18;
+
+/// Addresses of every machine itself.
+const LOOPBACK: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
 
 /// This machine's addresses are looked up again after this time.
 const PROBE_AGAIN: Duration = Duration::from_secs(15);
@@ -333,9 +339,7 @@ impl Law {
 
     fn permits(&self, prefix: IpNet, now: Timestamp) -> Result<(), String> {
         // Even where the configuration allows nobody.
-        let loopback = [(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)];
-        let loopback = loopback.map(|(address, length)| IpNet::new_assert(address, length).trunc());
-        if loopback.into_iter().any(|local| overlap(local, prefix)) {
+        if LOOPBACK.into_iter().any(|local| overlap(local, prefix)) {
             return Err(format!("{prefix} has addresses of this machine itself"));
         }
         policy::guard(prefix, &self.allowlist, now).map_err(|why| why.to_string())

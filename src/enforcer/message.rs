@@ -128,11 +128,11 @@ impl Wire for Noted {
 impl Wire for At {
     fn put(&self, out: &mut Vec<u8>) {
         self.session.put(out);
-        self.now.as_micros().put(out);
+        self.now.put(out);
     }
 
     fn take(rest: &mut Rest<'_>) -> Option<Self> {
-        Some(At { session: u32::take(rest)?, now: Timestamp::from_micros(i64::take(rest)?) })
+        Some(At { session: u32::take(rest)?, now: Wire::take(rest)? })
     }
 }
 

@@ -17,6 +17,7 @@ use super::law::Law;
 use super::message::{At, Message, Noted, PART, Reply, Request, Which};
 use super::server::{Open, Server, Shared};
 use super::sessions::Sessions;
+use super::wire::{Rest, Wire};
 use super::witness::{Told, Wanted};
 use super::*;
 use crate::firewall::{Backend, Count, FirewallError, Inspection, Refused};
@@ -154,6 +155,13 @@ proptest! {
             prop_assert_eq!(written(&reply), bytes);
         }
     }
+}
+
+#[test]
+fn a_time_that_is_none_is_refused() {
+    let mut bytes = Vec::new();
+    i64::MAX.put(&mut bytes);
+    assert_eq!(Timestamp::take(&mut Rest::of(&bytes)), None);
 }
 
 #[test]

@@ -239,18 +239,30 @@ impl Wire for Scope {
     }
 }
 
+impl Wire for Timestamp {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.as_micros().put(out);
+    }
+
+    fn take(rest: &mut Rest<'_>) -> Option<Self> {
+        let micros = i64::take(rest)?;
+        // Others are brought into its range, and so are never written.
+        Some(Timestamp::from_micros(micros)).filter(|time| time.as_micros() == micros)
+    }
+}
+
 impl Wire for Until {
     fn put(&self, out: &mut Vec<u8>) {
         let end = match self {
             Until::Forever => None,
-            Until::At(end) => Some(end.as_micros()),
+            Until::At(end) => Some(*end),
         };
         end.put(out);
     }
 
     fn take(rest: &mut Rest<'_>) -> Option<Self> {
-        let end: Option<i64> = Wire::take(rest)?;
-        Some(end.map_or(Until::Forever, |micros| Until::At(Timestamp::from_micros(micros))))
+        let end: Option<Timestamp> = Wire::take(rest)?;
+        Some(end.map_or(Until::Forever, Until::At))
     }
 }
 

@@ -10,12 +10,13 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::lane::Lane;
 use super::message::Message;
 use super::wire::{Rest, Wire};
-use crate::policy::protected::{Probed, Protect, Unreadable, probe};
+use crate::policy::protected::{Probed, Protect, Unreadable, probe, probe_again};
+use crate::policy::sessions::Processes;
 use crate::sandbox::identity::is_member;
 
 /// Most addresses of a kind that are protected: a message has room for them.
@@ -219,12 +220,14 @@ impl Wanted {
 
 /// Answers whoever has the other ends of these lanes, until one is closed.
 pub(super) fn serve([mut brain, mut enforcer]: [Lane; 2]) -> io::Result<()> {
+    let processes = Arc::new(Mutex::new(Processes::default()));
+    let same = Arc::clone(&processes);
     std::thread::Builder::new().name("enforcer".to_owned()).spawn(move || {
-        let ended = answer(&mut enforcer, look);
+        let ended = answer(&mut enforcer, |wanted| look(wanted, &same));
         // When one process ends, so do the others.
         std::process::exit(i32::from(ended.is_err()));
     })?;
-    answer(&mut brain, look)
+    answer(&mut brain, |wanted| look(wanted, &processes))
 }
 
 /// Answers until the lane is closed.
@@ -235,13 +238,14 @@ pub(super) fn answer(lane: &mut Lane, look: impl Fn(Wanted) -> Told) -> io::Resu
     Ok(())
 }
 
-fn look(wanted: Wanted) -> Told {
+fn look(wanted: Wanted, processes: &Mutex<Processes>) -> Told {
     let kind = match wanted {
         Wanted::Sessions => Protect::AdminSessions,
         Wanted::Resolvers => Protect::Resolvers,
         Wanted::Member { user, group } => return Told::Member(is_member(user, &group)),
     };
-    let probed = probe(&[kind]);
+    let mut processes = processes.lock().unwrap_or_else(PoisonError::into_inner);
+    let probed = probe_again(&[kind], &mut processes, Instant::now());
     let trouble = probed.troubles.into_iter().next();
     let unreadable = trouble.map(|trouble| (shown(&trouble.path), trouble.error.to_string()));
     let addresses = probed.networks.into_iter().map(|(network, _)| network.addr()).take(MOST).collect();

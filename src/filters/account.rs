@@ -71,15 +71,25 @@ pub(super) fn settles(side: &str, flags: &str, behind: bool) -> bool {
 impl User {
     /// `None` when the name is empty.
     pub(crate) fn new(name: &[u8]) -> Option<User> {
+        if name.len() <= LONGEST_USER && name.is_ascii() { User::of(name) } else { User::mended(name) }
+    }
+
+    /// Of a name that may be no valid text, or too long.
+    fn mended(name: &[u8]) -> Option<User> {
         let beginning = name.get(..LONGEST_USER * 4).unwrap_or(name);
         let text = String::from_utf8_lossy(beginning);
         let mut end = text.len().min(LONGEST_USER);
         while !text.is_char_boundary(end) {
             end -= 1;
         }
+        User::of(text.as_bytes().get(..end)?)
+    }
+
+    /// Of valid text that is short enough.
+    fn of(text: &[u8]) -> Option<User> {
         let mut bytes = [0; LONGEST_USER];
-        bytes.get_mut(..end)?.copy_from_slice(text.as_bytes().get(..end)?);
-        (end > 0).then_some(User { length: u8::try_from(end).ok()?, bytes })
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        (!text.is_empty()).then_some(User { length: u8::try_from(text.len()).ok()?, bytes })
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

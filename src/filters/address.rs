@@ -9,9 +9,6 @@ use super::bytes::run_of;
 /// Longest text of an IPv6 address with an embedded IPv4 one (RFC 4291: 45 bytes), and a port or a stray colon.
 const LONGEST: usize = 51;
 
-/// Longest text of an IPv4 address, with the byte behind it.
-const LONGEST_IPV4: usize = 16;
-
 /// What mail servers write before an IPv6 address in brackets (RFC 5321).
 const TAG: &[u8] = b"IPv6:";
 
@@ -133,29 +130,29 @@ pub(crate) fn tuple_at(text: &[u8], start: usize) -> Option<Found<'_>> {
 
 /// Four decimal numbers. Leading zeros do not make them octal, and no number has more than three digits.
 fn ipv4(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
-    let mut octets = [0u8; 4];
-    let (mut index, mut number, mut digits) = (0, 0u16, 0);
-    for at in 0..LONGEST_IPV4 {
-        // The end of the text ends a number, as any other byte does.
-        let byte = text.get(at).copied().unwrap_or(b' ');
-        let digit = byte.wrapping_sub(b'0');
-        if digit <= 9 && digits < 3 {
-            (number, digits) = (number * 10 + u16::from(digit), digits + 1);
-            continue;
+    let (mut octets, mut at) = ([0u8; 4], 0);
+    for (index, octet) in octets.iter_mut().enumerate() {
+        if index > 0 {
+            at += text.get(at).filter(|byte| **byte == b'.').map(|_| 1)?;
         }
-        if digits == 0 {
-            return None;
-        }
-        octets[index] = u8::try_from(number).ok()?;
-        if index == 3 {
-            return Some((Ipv4Addr::from(octets), at));
-        }
-        if byte != b'.' {
-            return None;
-        }
-        (index, number, digits) = (index + 1, 0, 0);
+        let (number, digits) = up_to_three_digits(text.get(at..)?)?;
+        *octet = u8::try_from(number).ok()?;
+        at += digits;
     }
-    None
+    Some((Ipv4Addr::from(octets), at))
+}
+
+/// A number and how many digits it has. All three are looked at in any case: how many there are nobody can foresee, least
+/// of all a processor.
+#[inline]
+fn up_to_three_digits(text: &[u8]) -> Option<(u16, usize)> {
+    // The end of the text ends a number, as any other byte does.
+    let digit = |at: usize| u16::from(text.get(at).map_or(u8::MAX, |byte| byte.wrapping_sub(b'0')));
+    let (first, second, third) = (digit(0), digit(1), digit(2));
+    let (two, three) = (second <= 9, second <= 9 && third <= 9);
+    let number = if two { first * 10 + second } else { first };
+    let number = if three { number * 10 + third } else { number };
+    (first <= 9).then_some((number, 1 + usize::from(two) + usize::from(three)))
 }
 
 /// All forms of RFC 4291, also without any compression, as the kernel prints them. A colon or full stop after the

@@ -175,9 +175,9 @@ fn after_container_name(text: &[u8]) -> Option<&[u8]> {
     let length = run_of(named, LONGEST_NAME, is_name);
     let rest = named.get(length..)?;
     let padding = run_of(rest, LONGEST_NAME, |byte| byte == b' ');
+    let rest = rest.get(padding..)?.strip_prefix(b"|")?;
     let numbered = length.checked_sub(1).and_then(|last| named.get(last)).is_some_and(u8::is_ascii_digit);
     let telling = process.is_some() || numbered || padding > 1;
-    let rest = rest.get(padding..)?.strip_prefix(b"|")?;
     (length > 0 && padding > 0 && telling).then_some(())?;
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b" ") }
 }

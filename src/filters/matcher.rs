@@ -87,6 +87,10 @@ impl Matcher {
                 owners[known].push(owner);
             }
         }
+        for owners in &mut owners {
+            owners.sort_unstable();
+            owners.dedup();
+        }
         let texts = if all.is_empty() { None } else { Texts::new(&texts) };
         if texts.is_none() {
             always = all.iter().map(|(owner, _)| *owner).collect();
@@ -244,9 +248,16 @@ impl Matcher {
     fn gather(&self, wanted: &mut Vec<Owner>, texts: impl FnOnce(&mut dyn FnMut(usize))) -> bool {
         wanted.clear();
         wanted.extend(&self.always);
-        texts(&mut |text| wanted.extend(&self.owners[text]));
-        wanted.sort_unstable();
-        wanted.dedup();
+        let mut lists = usize::from(!wanted.is_empty());
+        texts(&mut |text| {
+            lists += 1;
+            wanted.extend_from_slice(&self.owners[text]);
+        });
+        // The parts of one text are in order, and each is there once.
+        if lists > 1 {
+            wanted.sort_unstable();
+            wanted.dedup();
+        }
         !wanted.is_empty()
     }
 

@@ -276,15 +276,17 @@ impl Ipset {
         Ok(names)
     }
 
-    /// How many elements a set holds, `None` when there is no such set. Those that are over count until they are
-    /// swept out. Takes the same time however many there are.
-    pub(super) fn count(&mut self, set: &str) -> Result<Option<usize>, FirewallError> {
-        let mut count = None;
-        let there = self.list(Some(set), FLAG_LIST_HEADER, |body| {
+    /// How many elements each set holds, whoever made it. Those that are over count until they are swept out. Takes the
+    /// same time however many there are.
+    pub(super) fn counts(&mut self) -> Result<HashMap<String, usize>, FirewallError> {
+        let mut counts = HashMap::new();
+        self.list(None, FLAG_LIST_HEADER, |body| {
+            let name = netlink::attribute(body, ATTR_SETNAME).map(|name| netlink::text(name).to_owned());
             let elements = netlink::attribute(body, ATTR_DATA).and_then(|data| netlink::attribute(data, DATA_ELEMENTS));
-            count = count.or(elements.and_then(big_endian).and_then(|number| usize::try_from(number).ok()));
+            let count = elements.and_then(big_endian).and_then(|number| usize::try_from(number).ok());
+            counts.extend(name.zip(count));
         })?;
-        Ok(count.filter(|_| there))
+        Ok(counts)
     }
 
     /// Hands out all elements of a set; none when there is no such set. Half a microsecond for each, so for many it is
@@ -359,7 +361,6 @@ pub(super) fn element(messages: &mut Messages, prefix: &IpNet, timeout: Option<u
         messages.attribute(DATA_BYTES | NLA_F_NET_BYTEORDER, &bytes.to_be_bytes());
         messages.attribute(DATA_PACKETS | NLA_F_NET_BYTEORDER, &packets.to_be_bytes());
     }
-    messages.attribute(ATTR_LINENO | NLA_F_NET_BYTEORDER, &0u32.to_be_bytes());
     messages.close();
 }
 

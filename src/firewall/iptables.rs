@@ -2,6 +2,7 @@
 //! made by `iptables-restore` and nearly never change; bans are elements of sets and travel over netlink.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -24,7 +25,7 @@ const TRIES: usize = 5;
 const ONE_BY_ONE: usize = 256;
 
 /// A set, an element of it, and how long that stays and whether it is new; `None` where it goes.
-type Addition = (String, IpNet, Option<(u32, bool)>);
+type Addition = (Arc<str>, IpNet, Option<(u32, bool)>);
 
 /// The programs of one flavour of iptables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub(super) struct Iptables {
 /// The sets of one scope, IPv4 first.
 #[derive(Debug)]
 struct Pair {
-    names: [String; 2],
+    names: [Arc<str>; 2],
     mirrors: [Mirror; 2],
 }
 
@@ -206,12 +207,13 @@ impl Iptables {
     }
 
     fn inspect_sets(&mut self, now: Timestamp) -> Result<Inspection, FirewallError> {
+        let counts = self.ipset.counts()?;
         for pair in self.scopes.values_mut() {
             for (name, mirror) in pair.names.iter().zip(&mut pair.mirrors) {
                 let least = mirror.least(now);
-                match self.ipset.count(name)? {
+                match counts.get(&**name) {
                     None => return Ok(Inspection::Damaged(format!("the ipset {name} was destroyed"))),
-                    Some(count) if count < least => {
+                    Some(count) if *count < least => {
                         let text = format!("the ipset {name} held {count} entries instead of {least}");
                         return Ok(Inspection::Damaged(text));
                     }
@@ -225,7 +227,7 @@ impl Iptables {
 
 impl Pair {
     fn new(plan: &Plan, scope: &Scope) -> Pair {
-        Pair { names: Family::BOTH.map(|family| plan.set(family, scope)), mirrors: Default::default() }
+        Pair { names: Family::BOTH.map(|family| plan.set(family, scope).into()), mirrors: Default::default() }
     }
 }
 
@@ -256,9 +258,9 @@ impl Backend for Iptables {
         self.scopes = scopes;
         self.armed = now;
         self.make_rules()?;
-        let wanted: BTreeSet<&String> = self.scopes.values().flat_map(|pair| &pair.names).collect();
+        let wanted: BTreeSet<&str> = self.scopes.values().flat_map(|pair| &pair.names).map(AsRef::as_ref).collect();
         for name in self.ipset.names()? {
-            if self.plan.owns_set(&name) && !wanted.contains(&name) {
+            if self.plan.owns_set(&name) && !wanted.contains(name.as_str()) {
                 self.ipset.destroy(&name)?;
             }
         }
@@ -279,10 +281,10 @@ impl Backend for Iptables {
             if let Some(until) = until.filter(|until| !until.is_over(now)) {
                 let fresh = !mirror.holds(&prefix, now);
                 mirror.set(prefix, until);
-                steps.push((set.clone(), prefix, Some((timeout(until, now), fresh))));
+                steps.push((Arc::clone(set), prefix, Some((timeout(until, now), fresh))));
             } else {
                 mirror.clear(&prefix);
-                steps.push((set.clone(), prefix, None));
+                steps.push((Arc::clone(set), prefix, None));
             }
         }
         if steps.len() > ONE_BY_ONE && steps.iter().all(|(_, _, timeout)| timeout.is_some()) {

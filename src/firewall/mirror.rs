@@ -2,7 +2,6 @@
 //! what the kernel cannot hold long enough. 9 bytes per IPv4 entry, 21 per IPv6 entry.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -53,18 +52,21 @@ impl Mirror {
         mirror
     }
 
-    /// Whether the prefix may still be there, or was a moment ago: clocks differ, and ends are rounded.
-    pub(super) fn may_hold(&self, prefix: &IpNet, now: Timestamp) -> bool {
-        self.holds(prefix, now - Duration::from_secs(MARGIN.into()))
+    /// Whether the prefix was put there, though it may be over by now.
+    pub(super) fn knows(&self, prefix: &IpNet) -> bool {
+        self.end(prefix).is_some()
     }
 
     /// Whether the prefix is there and not over.
     pub(super) fn holds(&self, prefix: &IpNet, now: Timestamp) -> bool {
-        let end = match prefix.trunc() {
-            IpNet::V4(net) => self.ipv4.get(&net),
-            IpNet::V6(net) => self.ipv6.get(&net),
-        };
-        end.is_some_and(|end| *end > second(Until::At(now)))
+        self.end(prefix).is_some_and(|end| end > second(Until::At(now)))
+    }
+
+    fn end(&self, prefix: &IpNet) -> Option<Second> {
+        match prefix.trunc() {
+            IpNet::V4(net) => self.ipv4.get(&net).copied(),
+            IpNet::V6(net) => self.ipv6.get(&net).copied(),
+        }
     }
 
     pub(super) fn set(&mut self, prefix: IpNet, until: Until) {

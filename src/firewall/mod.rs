@@ -33,6 +33,7 @@ pub(crate) use ipset::messages_of;
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -227,6 +228,11 @@ pub(crate) trait Backend: Send {
         Some(self.apply(changes, now))
     }
 
+    /// Whether it is not here that the work is done: to begin then takes no time.
+    fn works_elsewhere(&self) -> bool {
+        false
+    }
+
     /// Waits for the first that was begun and is not finished.
     fn finish(&mut self) -> Result<(), FirewallError> {
         Ok(())
@@ -316,6 +322,9 @@ pub(crate) fn look(
 /// Opens the backend that is wanted, or the one that works here, and says why that one. Sets come first: plain rules are
 /// few, and cost every packet.
 pub(crate) fn open(settings: &Settings) -> Result<Opened, FirewallError> {
+    /// What works is tried out in chains of one name: by one thread at a time.
+    static TRIED: Mutex<()> = Mutex::new(());
+    let _alone = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
     match settings.backend {
         Choice::None => {
             Ok((Box::new(none::Nothing), "the configuration says so; packets of banned sources pass".to_owned()))

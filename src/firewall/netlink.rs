@@ -332,12 +332,17 @@ impl Socket {
         Ok(first)
     }
 
+    /// What is there already, as nearly always, is not waited for.
     fn receive(&mut self) -> Result<(), NetlinkError> {
+        self.buffer.clear();
+        match rustix::net::recv(&self.fd, spare_capacity(&mut self.buffer), RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => {}
+            received => return Ok(received.map(drop)?),
+        }
         let mut waiting = [PollFd::new(&self.fd, PollFlags::IN)];
         if rustix::io::retry_on_intr(|| poll(&mut waiting, Some(&PATIENCE)))? == 0 {
             return Err(NetlinkError::Silent);
         }
-        self.buffer.clear();
         rustix::net::recv(&self.fd, spare_capacity(&mut self.buffer), RecvFlags::DONTWAIT)?;
         Ok(())
     }

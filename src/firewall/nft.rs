@@ -16,6 +16,7 @@ const NEW_ELEMENT: u16 = KIND + 12;
 const GET_ELEMENT: u16 = KIND + 13;
 const DELETE_ELEMENT: u16 = KIND + 14;
 const GET_GENERATION: u16 = KIND + 16;
+const DESTROY_ELEMENT: u16 = KIND + 30;
 
 /// `NFPROTO_INET`.
 const INET: u8 = 1;
@@ -43,7 +44,8 @@ const GENERATION_ID: u16 = 1;
 
 const ENOENT: i32 = 2;
 
-/// Elements per message: 600 of IPv6 with a timeout and a counter stay below the 64 KiB of an attribute.
+/// Elements per message: so many of IPv6 with a timeout stay below the 64 KiB of an attribute, and five such messages fit a
+/// socket whose buffers could not be enlarged.
 pub(super) const ELEMENTS_AT_ONCE: usize = 600;
 
 /// One element of a set.
@@ -52,24 +54,21 @@ pub(super) struct Element {
     pub(super) address: IpAddr,
     /// Milliseconds, `None` for ever.
     pub(super) left: Option<u64>,
-    /// What it has matched. Added without it, an element of a set that counts begins at nothing.
+    /// What it has matched, in a set that counts.
     pub(super) count: Option<Count>,
 }
 
-impl Element {
-    /// One that has counted nothing.
-    pub(super) fn new(address: IpAddr, left: Option<u64>) -> Element {
-        Element { address, left, count: None }
-    }
-}
+/// An address, and for how many milliseconds it is to be in a set, `None` for ever.
+pub(super) type Wanted = (IpAddr, Option<u64>);
 
-/// What is to happen to elements of one set. Within a transaction the steps are done in order.
+/// What is to happen to elements of one set. Within a transaction the steps are done in order. No address may come twice in
+/// one step.
 #[derive(Debug)]
 pub(super) enum Step<'a> {
     /// An element that is there stays as it is.
-    Add { set: &'a str, elements: &'a [Element] },
-    /// An element that is not there fails the whole transaction.
-    Delete { set: &'a str, elements: &'a [Element] },
+    Add { set: &'a str, elements: &'a [Wanted] },
+    /// What is not there is none.
+    Remove { set: &'a str, addresses: &'a [IpAddr] },
 }
 
 /// The number of the rule set's last change in this network namespace, by whomever.
@@ -85,50 +84,61 @@ pub(super) fn generation(socket: &mut Socket) -> Result<u32, FirewallError> {
     generation.ok_or(FirewallError::ModuleMissing { complaint: "nf_tables does not answer".to_owned() })
 }
 
-/// Does all the steps or none, with one number of generation.
-pub(super) fn transaction(socket: &mut Socket, table: &str, steps: &[Step<'_>]) -> Result<(), FirewallError> {
+/// Whether the kernel has a message that deletes elements if they are there: since 6.3.
+pub(super) fn can_destroy(socket: &mut Socket, table: &str) -> bool {
+    // No set has this name; which is the answer of a kernel that knows what is asked for.
+    let answer = socket.transaction(SUBSYSTEM, |messages| write(messages, DESTROY_ELEMENT, table, "-", &[]));
+    answer == Err(NetlinkError::Refused(ENOENT))
+}
+
+/// Does all the steps or none, with one number of generation, or none where all is so already.
+pub(super) fn transaction(
+    socket: &mut Socket,
+    table: &str,
+    steps: &[Step<'_>],
+    can_destroy: bool,
+) -> Result<(), FirewallError> {
     let answer = socket.transaction(SUBSYSTEM, |messages| {
         for step in steps {
-            let (kind, flags, set, elements) = match step {
-                Step::Add { set, elements } => (NEW_ELEMENT, NLM_F_CREATE, set, elements),
-                Step::Delete { set, elements } => (DELETE_ELEMENT, 0, set, elements),
-            };
-            for chunk in elements.chunks(ELEMENTS_AT_ONCE) {
-                messages.begin(kind, flags, INET, 0);
-                messages.text(ATTR_TABLE, table);
-                messages.text(LIST_SET, set);
-                messages.open(LIST_ELEMENTS);
-                for element in chunk {
-                    match step {
-                        Step::Add { .. } => write_element(messages, element),
-                        Step::Delete { .. } => write_element(messages, &Element::new(element.address, None)),
+            match step {
+                Step::Add { set, elements } => {
+                    elements.chunks(ELEMENTS_AT_ONCE).for_each(|part| write(messages, NEW_ELEMENT, table, set, part));
+                }
+                Step::Remove { set, addresses } => {
+                    for part in addresses.chunks(ELEMENTS_AT_ONCE) {
+                        let part: Vec<Wanted> = part.iter().map(|address| (*address, None)).collect();
+                        if can_destroy {
+                            write(messages, DESTROY_ELEMENT, table, set, &part);
+                        } else {
+                            // What is not there would fail the whole transaction.
+                            write(messages, NEW_ELEMENT, table, set, &part);
+                            write(messages, DELETE_ELEMENT, table, set, &part);
+                        }
                     }
                 }
-                messages.close();
             }
         }
     });
     answer.map_err(FirewallError::of("changes to a set of nf_tables"))
 }
 
-fn write_element(messages: &mut Messages, element: &Element) {
-    messages.open(LIST_ELEMENT);
-    messages.open(ELEMENT_KEY);
-    match element.address {
-        IpAddr::V4(address) => messages.attribute(DATA_VALUE, &address.octets()),
-        IpAddr::V6(address) => messages.attribute(DATA_VALUE, &address.octets()),
-    }
-    messages.close();
-    if let Some(left) = element.left {
-        messages.attribute(ELEMENT_TIMEOUT, &left.to_be_bytes());
-    }
-    if let Some(Count { packets, bytes }) = element.count {
-        messages.open(ELEMENT_EXPRESSION);
-        messages.text(EXPRESSION_NAME, "counter");
-        messages.open(EXPRESSION_DATA);
-        messages.attribute(COUNTER_BYTES, &bytes.to_be_bytes());
-        messages.attribute(COUNTER_PACKETS, &packets.to_be_bytes());
+/// One message about elements of a set.
+fn write(messages: &mut Messages, kind: u16, table: &str, set: &str, elements: &[Wanted]) {
+    messages.begin(kind, if kind == NEW_ELEMENT { NLM_F_CREATE } else { 0 }, INET, 0);
+    messages.text(ATTR_TABLE, table);
+    messages.text(LIST_SET, set);
+    messages.open(LIST_ELEMENTS);
+    for (address, left) in elements {
+        messages.open(LIST_ELEMENT);
+        messages.open(ELEMENT_KEY);
+        match address {
+            IpAddr::V4(address) => messages.attribute(DATA_VALUE, &address.octets()),
+            IpAddr::V6(address) => messages.attribute(DATA_VALUE, &address.octets()),
+        }
         messages.close();
+        if let Some(left) = left {
+            messages.attribute(ELEMENT_TIMEOUT, &left.to_be_bytes());
+        }
         messages.close();
     }
     messages.close();
@@ -141,28 +151,13 @@ pub(super) fn elements(socket: &mut Socket, table: &str, set: &str) -> Result<Ve
     Ok(elements)
 }
 
-/// One element of a set, if it is there.
-pub(super) fn element(
-    socket: &mut Socket,
-    table: &str,
-    set: &str,
-    address: IpAddr,
-) -> Result<Option<Element>, FirewallError> {
+/// Whether an address is in a set.
+pub(super) fn holds(socket: &mut Socket, table: &str, set: &str, address: IpAddr) -> Result<bool, FirewallError> {
     let mut messages = Messages::default();
-    messages.begin(GET_ELEMENT, 0, INET, 0);
-    messages.text(ATTR_TABLE, table);
-    messages.text(LIST_SET, set);
-    messages.open(LIST_ELEMENTS);
-    write_element(&mut messages, &Element::new(address, None));
-    messages.close();
-    let mut found = None;
-    let answer = socket.ask(&mut messages, &mut |_, body| {
-        let list = netlink::attribute(body, LIST_ELEMENTS).unwrap_or_default();
-        found = netlink::attributes(list).find_map(|(_, element)| read_element(element));
-    });
-    match answer {
-        Ok(_) => Ok(found),
-        Err(NetlinkError::Refused(ENOENT)) => Ok(None),
+    write(&mut messages, GET_ELEMENT, table, set, &[(address, None)]);
+    match socket.ask(&mut messages, &mut |_, _| ()) {
+        Ok(_) => Ok(true),
+        Err(NetlinkError::Refused(ENOENT)) => Ok(false),
         Err(error) => Err(FirewallError::of("a look at a set of nf_tables")(error)),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::iter::zip;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -15,7 +16,10 @@ const LONGEST_SPELLED: usize = 240;
 /// Scopes of more ports are not spelled either.
 const SPELLED_PORTS: usize = 30;
 
-/// Chains by which our table is known; the others have the names of their hooks.
+/// Begins the name of a set of counts.
+const COUNTS: char = 'n';
+
+/// Chains by which our table is known; the others have the names of their hooks, or count what meets bans.
 pub(super) const OUR_CHAINS: [&str; 3] = ["sources", "destinations", "refuse"];
 const HOOKS: [&str; 3] = ["input", "forward", "output"];
 
@@ -26,15 +30,9 @@ pub(super) struct Layout {
     input: bool,
     forward: bool,
     usual: Usual,
-    pub(super) sets: Sets,
+    /// Whether what is stopped is counted, which old kernels and an old `nft` cannot do.
+    pub(super) counts: bool,
     pub(super) translation: Translation,
-}
-
-/// Whether the elements of sets count what they match; the kernel can since 5.7.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sets {
-    Counting,
-    Plain,
 }
 
 /// Which set a ban is in.
@@ -50,16 +48,26 @@ impl Key {
         Key { scope: scope.clone(), ipv4: prefix.addr().is_ipv4(), length: prefix.prefix_len() }
     }
 
-    /// The name tells also whether the set counts: one cannot be made into the other.
-    fn name(&self, sets: Sets) -> String {
+    /// The name of the set with the bans.
+    pub(super) fn bans(&self) -> String {
+        format!("v{}", self.spelled())
+    }
+
+    /// The name of the set with what these bans have counted. It stands apart because a counter costs the kernel two
+    /// thirds of the time that it takes to make an element, and memory for each processor; few of many sources come again.
+    pub(super) fn counts(&self) -> String {
+        format!("{COUNTS}{}", self.spelled())
+    }
+
+    fn spelled(&self) -> String {
         let long = scope::long_name(&self.scope);
         let spelled = self.scope.ports.len() <= SPELLED_PORTS && long.len() <= LONGEST_SPELLED;
         let scope = if spelled { long } else { scope::short_name(&self.scope) };
-        let kind = if sets == Sets::Counting { 'c' } else { 'v' };
-        format!("{kind}{}_{}_{scope}", if self.ipv4 { 4 } else { 6 }, self.length)
+        format!("{}_{}_{scope}", if self.ipv4 { 4 } else { 6 }, self.length)
     }
 
-    /// Reads the name of a set; scopes that did not fit it are unknown.
+    /// Reads the name of a set of bans; scopes that did not fit it are unknown. Those of an earlier version counted in the
+    /// bans themselves and were called otherwise: one cannot be made into the other.
     pub(super) fn parse(name: &str) -> Option<Key> {
         let (family, rest) = name.split_once('_')?;
         let (length, scope) = rest.split_once('_')?;
@@ -72,38 +80,35 @@ impl Key {
         (1..=longest).contains(&length).then_some(Key { scope: scope::parse_long_name(scope)?, ipv4, length })
     }
 
-    /// Which of the scopes the set of this name is for, and the length of its prefixes.
-    pub(super) fn of_set<'a>(name: &str, scopes: &'a BTreeSet<Scope>) -> Option<(&'a Scope, u8)> {
+    /// Which of the scopes the set of this name is for, the length of its prefixes, and the name of the set with what they
+    /// have counted.
+    pub(super) fn of_set<'a>(name: &str, scopes: &'a BTreeSet<Scope>) -> Option<(&'a Scope, u8, String)> {
         scopes.iter().find_map(|scope| {
             let mut parts = name.splitn(3, '_');
             let (kind, length, of) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
-            let known = matches!(kind, "c4" | "c6" | "v4" | "v6");
-            (known && (of == scope::long_name(scope) || of == scope::short_name(scope))).then_some((scope, length))
+            let known =
+                matches!(kind, "v4" | "v6") && (of == scope::long_name(scope) || of == scope::short_name(scope));
+            known.then(|| (scope, length, format!("{COUNTS}{}", &name[1..])))
         })
-    }
-
-    /// Whether an element can be made anew with what it has counted: one that is limited too has state that only the
-    /// kernel can make.
-    pub(super) fn keeps_count(&self) -> bool {
-        self.scope.limit.is_none()
     }
 
     fn kind(&self) -> &'static str {
         if self.ipv4 { "ipv4_addr" } else { "ipv6_addr" }
     }
 
-    /// The condition on an address of a packet, `saddr` or `daddr`.
-    fn matches(&self, side: &str, name: &str) -> String {
+    /// What of a packet the elements of its sets are: the address on this side, or its network.
+    fn part(&self, side: Side) -> String {
+        let address = side.address();
         match (self.ipv4, self.length) {
-            (true, 32) => format!("ip {side} @{name}"),
-            (false, 128) => format!("ip6 {side} @{name}"),
+            (true, 32) => format!("ip {address}"),
+            (false, 128) => format!("ip6 {address}"),
             (true, length) => {
                 let mask = Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0));
-                format!("ip {side} & {mask} @{name}")
+                format!("ip {address} & {mask}")
             }
             (false, length) => {
                 let mask = Ipv6Addr::from(u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0));
-                format!("ip6 {side} & {mask} @{name}")
+                format!("ip6 {address} & {mask}")
             }
         }
     }
@@ -117,7 +122,7 @@ impl Layout {
             input: hook(&["INPUT"]),
             forward: hook(&["FORWARD", "DOCKER-USER"]),
             usual: Usual::of(settings),
-            sets: Sets::Counting,
+            counts: true,
             translation: Translation::default(),
         }
     }
@@ -126,10 +131,6 @@ impl Layout {
     pub(super) fn must_be_met(&self, settings: &Settings) -> Result<(), FirewallError> {
         let hooks = || settings.hooks.join(", ");
         (self.input || self.forward).then_some(()).ok_or_else(|| FirewallError::NoHook { hooks: hooks() })
-    }
-
-    pub(super) fn name_of(&self, key: &Key) -> String {
-        key.name(self.sets)
     }
 
     /// The input of `nft` that makes the sets of these keys, which no rule matches yet.
@@ -142,13 +143,15 @@ impl Layout {
     }
 
     fn set(&self, script: &mut String, key: &Key) {
-        let (table, name, kind) = (&self.table, self.name_of(key), key.kind());
-        // What is above the limit goes on to the counter, and is dropped.
+        let (table, bans, counts, kind) = (&self.table, key.bans(), key.counts(), key.kind());
+        // Only what is above the limit matches.
         let limit = key.scope.limit.map_or_else(String::new, |limit| {
             format!(" limit rate over {} burst {} packets;", limit.rate(), limit.burst)
         });
-        let counter = if self.sets == Sets::Counting { " counter;" } else { "" };
-        let _ = writeln!(script, "add set inet {table} {name} {{ type {kind}; flags timeout;{limit}{counter} }}");
+        let _ = writeln!(script, "add set inet {table} {bans} {{ type {kind}; flags timeout;{limit} }}");
+        // The kernel lets it have 65,535 elements: what finds no room is dropped and not counted.
+        let flags = if self.counts { " flags dynamic;" } else { "" };
+        let _ = writeln!(script, "add set inet {table} {counts} {{ type {kind};{flags} }}");
     }
 
     /// The input of `nft` that makes our table right with these sets, without those that are stale, in one step.
@@ -168,6 +171,11 @@ impl Layout {
             let _ = writeln!(script, "flush chain {table} {chain}");
         }
         for name in stale {
+            for chain in name.strip_prefix(COUNTS).into_iter().flat_map(counting) {
+                // Added first, because deleting what is absent is refused.
+                let _ = writeln!(script, "add chain {table} {chain}\nflush chain {table} {chain}");
+                let _ = writeln!(script, "delete chain {table} {chain}");
+            }
             let _ = writeln!(script, "delete set {table} {name}");
         }
         let _ = writeln!(script, "add rule {table} refuse meta l4proto tcp reject with tcp reset");
@@ -201,28 +209,35 @@ impl Layout {
         conditions
     }
 
-    /// As a target, an address of this machine is never matched: should a ban cover one, it must not cut off
-    /// everybody who talks to us.
+    /// What matches is counted and then stopped, in two rules: where it cannot be counted, it is stopped all the same.
     fn rules_of(&self, script: &mut String, table: &str, key: &Key) {
-        let name = self.name_of(key);
+        let (bans, counts) = (key.bans(), key.counts());
         let verdict = match self.usual.target(&key.scope) {
             Target::Drop => "drop",
             Target::Reject => "jump refuse",
             Target::Prohibit => "reject with icmpx type admin-prohibited",
         };
-        for condition in self.conditions(&key.scope, Side::From) {
-            let source = key.matches("saddr", &name);
-            let _ = writeln!(script, "add rule {table} sources {condition}{source} {verdict}");
-        }
-        if !self.usual.stops_answers(&key.scope) {
-            return;
-        }
-        for condition in self.conditions(&key.scope, Side::To) {
-            let target = key.matches("daddr", &name);
-            let _ =
-                writeln!(script, "add rule {table} destinations {condition}{target} fib daddr type != local {verdict}");
+        for (side, chain) in zip(Side::BOTH, counting(&key.spelled())) {
+            let part = key.part(side);
+            let _ = writeln!(script, "add chain {table} {chain}\nflush chain {table} {chain}");
+            if self.counts {
+                let _ = writeln!(script, "add rule {table} {chain} update @{counts} {{ {part} counter }}");
+            }
+            let _ = writeln!(script, "add rule {table} {chain} {verdict}");
+            if side == Side::To && !self.usual.stops_answers(&key.scope) {
+                continue;
+            }
+            let (all, guard) = (side.chain(), side.guard());
+            for condition in self.conditions(&key.scope, side) {
+                let _ = writeln!(script, "add rule {table} {all} {condition}{part} @{bans} {guard}goto {chain}");
+            }
         }
     }
+}
+
+/// The chains that count and stop what meets a ban of such a set, from it and to it.
+fn counting(spelled: &str) -> [String; 2] {
+    [format!("from_{spelled}"), format!("to_{spelled}")]
 }
 
 /// What a target sends passes the output hook like any packet to a banned address, and must get out.
@@ -249,6 +264,23 @@ enum Side {
 }
 
 impl Side {
+    const BOTH: [Side; 2] = [Side::From, Side::To];
+
+    /// The chain whose packets are matched on this side.
+    fn chain(self) -> &'static str {
+        if self == Side::From { "sources" } else { "destinations" }
+    }
+
+    fn address(self) -> &'static str {
+        if self == Side::From { "saddr" } else { "daddr" }
+    }
+
+    /// As a target, an address of this machine is never matched: should a ban cover one, it must not cut off
+    /// everybody who talks to us.
+    fn guard(self) -> &'static str {
+        if self == Side::From { "" } else { "fib daddr type != local " }
+    }
+
     fn interface(self, scope: &Scope) -> String {
         let way = if self == Side::From { "iifname" } else { "oifname" };
         scope.interface.as_ref().map_or_else(String::new, |interface| {
@@ -295,18 +327,29 @@ fn numbers(scope: &Scope) -> impl Iterator<Item = (&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::firewall::tests::settings;
+
+    #[test]
+    fn where_nothing_can_be_counted_bans_are_stopped_all_the_same() {
+        let key = Key::of(&"192.0.2.1/32".parse().unwrap(), &Scope::default());
+        let counting = Layout::new(&settings());
+        let plain = Layout { counts: false, ..Layout::new(&settings()) };
+        let [counting, plain] = [counting, plain].map(|layout| layout.script(std::slice::from_ref(&key), &[]));
+        let is_kept = |line: &&str| !line.contains(" update @");
+        let expected: Vec<String> =
+            counting.lines().filter(is_kept).map(|line| line.replace(" flags dynamic;", "")).collect();
+        assert_eq!(plain.lines().collect::<Vec<_>>(), expected);
+        assert!(expected.len() < counting.lines().count() && plain.contains("from_4_32_all drop"));
+    }
 
     #[test]
     fn the_name_of_a_set_tells_what_it_is_for() {
         let scope = scope::parse_long_name("80t_443u").unwrap();
         let key = Key::of(&"2001:db8::/64".parse().unwrap(), &scope);
-        assert_eq!(
-            (key.name(Sets::Counting).as_str(), key.name(Sets::Plain).as_str()),
-            ("c6_64_80t_443u", "v6_64_80t_443u")
-        );
+        assert_eq!((key.bans().as_str(), key.counts().as_str()), ("v6_64_80t_443u", "n6_64_80t_443u"));
         assert_eq!(Key::parse("v6_64_80t_443u").as_ref(), Some(&key));
         assert_eq!(Key::parse("c6_64_80t_443u"), Some(key));
-        for name in ["v4_33_all", "v4_0_all", "v5_8_all", "v4_24", "other"] {
+        for name in ["v4_33_all", "v4_0_all", "v5_8_all", "v4_24", "n4_24_all", "other"] {
             assert_eq!(Key::parse(name), None, "{name}");
         }
     }

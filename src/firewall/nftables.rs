@@ -1,6 +1,6 @@
 //! The backend for nftables: one table of our own, `inet banward`. Bans are elements of hash sets, one set per family,
-//! prefix length and scope; an interval set would take time in proportion to its size for each ban. Structure is made
-//! by `nft` and nearly never changes; elements travel over netlink.
+//! prefix length and scope, with another one beside it that counts what they stop; an interval set would take time in
+//! proportion to its size for each ban. Structure is made by `nft` and nearly never changes; elements travel over netlink.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::iter::zip;
@@ -11,17 +11,18 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::mirror::Mirror;
 use super::netlink::Socket;
-use super::nft::{self, Element, Step};
-use super::nft_rules::{Key, Layout, OUR_CHAINS, Sets};
+use super::nft::{self, ELEMENTS_AT_ONCE, Element, Step, Wanted};
+use super::nft_rules::{Key, Layout, OUR_CHAINS};
 use super::{Backend, Count, FirewallError, Inspection, Seen, Settings, command};
-use crate::ledger::{Change, Entry, Scope};
+use crate::ledger::limit::{Limit, Unit};
+use crate::ledger::{Change, Entry, Extent, Scope};
 use crate::time::{Timestamp, Until};
-
-/// Elements per transaction: with three messages for each, they fit a socket whose buffers could not be enlarged.
-const ELEMENTS_PER_TRANSACTION: usize = 1000;
 
 /// More changes at once are a list that is loaded.
 const ONE_BY_ONE: usize = 256;
+
+/// A limit such as a scope may have.
+const LIMIT: Limit = Limit { packets: 1, per: Unit::Second, burst: 1 };
 
 /// Times that differ by less are the same, in milliseconds.
 const SAME_TIME: u64 = 2000;
@@ -32,29 +33,21 @@ const COUNTING_SHARE: u32 = 20;
 /// A list is read again when somebody changed something meanwhile, so many times.
 const TRIES: usize = 10;
 
-/// What a set is to hold: an address, and for how many milliseconds, `None` for ever.
-type Wanted = (IpAddr, Option<u64>);
-
 /// What an address is to be.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Free,
-    /// For so many milliseconds, `None` for ever; with what it has counted so far.
-    Banned(Option<u64>, Option<Count>),
-}
-
-impl Fate {
-    fn element(self, address: IpAddr) -> Option<Element> {
-        match self {
-            Fate::Free => None,
-            Fate::Banned(left, count) => Some(Element { address, left, count }),
-        }
-    }
+    /// For so many milliseconds, `None` for ever. A fresh one counts from nothing.
+    Banned {
+        left: Option<u64>,
+        fresh: bool,
+    },
 }
 
 #[derive(Debug)]
 struct Set {
-    name: String,
+    bans: String,
+    counts: String,
     mirror: Mirror,
 }
 
@@ -68,6 +61,8 @@ const USUAL: [IpNet; 2] = [
 pub(super) struct Nftables {
     layout: Layout,
     socket: Socket,
+    /// See [`nft::can_destroy`].
+    pub(super) can_destroy: bool,
     sets: BTreeMap<Key, Set>,
     /// The generation of the rule set at which everything was last known to be in place.
     generation: Option<u32>,
@@ -75,6 +70,8 @@ pub(super) struct Nftables {
     fingerprint: Option<u64>,
     /// Elements are not counted before this moment.
     count_again: Option<Instant>,
+    /// Whether sets can limit sources one by one.
+    limits: bool,
 }
 
 impl Nftables {
@@ -83,10 +80,12 @@ impl Nftables {
         let mut backend = Nftables {
             layout: Layout::new(settings),
             socket: Socket::open().map_err(FirewallError::of("a netlink socket"))?,
+            can_destroy: false,
             sets: BTreeMap::new(),
             generation: None,
             fingerprint: None,
             count_again: None,
+            limits: true,
         };
         backend.layout.must_be_met(settings)?;
         nft::generation(&mut backend.socket)?;
@@ -94,20 +93,23 @@ impl Nftables {
         if !chains.is_empty() && !chains.iter().any(|chain| OUR_CHAINS.contains(&chain.as_str())) {
             return Err(FirewallError::ForeignTable { table: backend.layout.table });
         }
-        let example = Key::of(&IpNet::from(IpAddr::from([192, 0, 2, 1])), &Scope::default());
-        let check = |layout: &Layout| {
-            command::run("nft", &["--check", "-f", "-"], &layout.script(std::slice::from_ref(&example), &[]))
-        };
-        if check(&backend.layout).is_err() {
-            backend.layout.sets = Sets::Plain;
-            check(&backend.layout)?;
+        backend.can_destroy = nft::can_destroy(&mut backend.socket, &backend.layout.table);
+        let address = IpNet::from(IpAddr::from([192, 0, 2, 1]));
+        let limited = Scope::from(Extent { limit: Some(LIMIT), ..Extent::default() });
+        let examples = [Key::of(&address, &Scope::default()), Key::of(&address, &limited)];
+        let check =
+            |layout: &Layout, keys: &[Key]| command::run("nft", &["--check", "-f", "-"], &layout.script(keys, &[]));
+        backend.limits = check(&backend.layout, &examples).is_ok();
+        if !backend.limits && check(&backend.layout, &examples[..1]).is_err() {
+            backend.layout.counts = false;
+            check(&backend.layout, &examples[..1])?;
         }
         Ok((backend, "nftables works".to_owned()))
     }
 
     /// Makes table, chains, rules and sets right for these keys, and remembers how that looks.
     fn make_structure(&mut self, keys: &[Key], stale: &[String]) -> Result<(), FirewallError> {
-        if self.layout.sets == Sets::Plain && keys.iter().any(|key| key.scope.limit.is_some()) {
+        if !self.limits && keys.iter().any(|key| key.scope.limit.is_some()) {
             return Err(FirewallError::NoLimits);
         }
         let _news = self.layout.translation.begins(keys.iter().map(|key| &key.scope));
@@ -125,55 +127,93 @@ impl Nftables {
     }
 
     /// Does the steps in one transaction; the generation that results is known to be ours when nobody else's came between.
+    /// One that changes nothing has none: so what somebody else did before is told by the generation before.
     fn transaction(&mut self, steps: &[Step<'_>]) -> Result<(), FirewallError> {
-        nft::transaction(&mut self.socket, &self.layout.table, steps)?;
+        let before = nft::generation(&mut self.socket)?;
+        nft::transaction(&mut self.socket, &self.layout.table, steps, self.can_destroy)?;
         let now = nft::generation(&mut self.socket)?;
-        self.generation = self.generation.filter(|before| before.wrapping_add(1) == now).map(|_| now);
+        let is_ours = now == before || now == before.wrapping_add(1);
+        self.generation = self.generation.filter(|known| *known == before && is_ours).map(|_| now);
         Ok(())
     }
 
-    /// Makes elements absent, then those with a time present, each few in one transaction. Adding first makes that the
-    /// deletion finds all of them; adding alone would not renew the time of one that is there.
-    fn put(&mut self, name: &str, wanted: &[(IpAddr, Fate)]) -> Result<(), FirewallError> {
-        for chunk in wanted.chunks(ELEMENTS_PER_TRANSACTION) {
-            let all: Vec<Element> = chunk.iter().map(|(address, _)| Element::new(*address, None)).collect();
-            let set: Vec<Element> = chunk.iter().filter_map(|(address, fate)| fate.element(*address)).collect();
+    /// Makes elements absent, then those with a time present, each few in one transaction: adding alone would not renew the
+    /// time of one that is there.
+    fn put(&mut self, key: &Key, wanted: &[(IpAddr, Fate)]) -> Result<(), FirewallError> {
+        let (bans, counts) = (key.bans(), key.counts());
+        for chunk in wanted.chunks(ELEMENTS_AT_ONCE) {
+            let (mut all, mut set, mut uncounted) = (Vec::new(), Vec::new(), Vec::new());
+            for (address, fate) in chunk {
+                all.push(*address);
+                match fate {
+                    Fate::Banned { left, fresh: false } => set.push((*address, *left)),
+                    Fate::Banned { left, fresh: true } => {
+                        set.push((*address, *left));
+                        uncounted.push(*address);
+                    }
+                    Fate::Free => uncounted.push(*address),
+                }
+            }
+            if !self.can_destroy {
+                // One that is not there would have to be added first, for which there may be no room.
+                uncounted = self.held_of(&counts, uncounted)?;
+            }
             self.transaction(&[
-                Step::Add { set: name, elements: &all },
-                Step::Delete { set: name, elements: &all },
-                Step::Add { set: name, elements: &set },
+                Step::Remove { set: &bans, addresses: &all },
+                Step::Add { set: &bans, elements: &set },
+                Step::Remove { set: &counts, addresses: &uncounted },
             ])?;
         }
         Ok(())
     }
 
+    /// Those of the addresses that are in a set.
+    fn held_of(&mut self, set: &str, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, FirewallError> {
+        let (socket, table) = (&mut self.socket, &self.layout.table);
+        let held = |address: IpAddr| match nft::holds(socket, table, set, address) {
+            Ok(held) => held.then_some(Ok(address)),
+            Err(error) => Some(Err(error)),
+        };
+        addresses.into_iter().filter_map(held).collect()
+    }
+
+    /// Adds what is not there.
+    fn add(&mut self, key: &Key, missing: &[Wanted]) -> Result<(), FirewallError> {
+        let bans = key.bans();
+        missing
+            .chunks(ELEMENTS_AT_ONCE)
+            .try_for_each(|elements| self.transaction(&[Step::Add { set: &bans, elements }]))
+    }
+
     /// Brings one set from what it holds to what it should hold, in the order of addresses. What stays is not touched.
     fn reconcile(&mut self, key: &Key, wanted: &[Wanted]) -> Result<(), FirewallError> {
         let (mut changes, mut there) = (Vec::new(), vec![false; wanted.len()]);
-        let name = &self.layout.name_of(key);
-        for Element { address, left: held, count } in nft::elements(&mut self.socket, &self.layout.table, name)? {
-            let count = count.filter(|_| key.keeps_count());
+        let place = |address: &IpAddr| wanted.binary_search_by_key(address, |(address, _)| *address).ok();
+        for Element { address, left: held, .. } in self.elements(&key.bans())? {
             let same = |wanted: Option<u64>| match (held, wanted) {
                 (Some(held), Some(wanted)) => held.abs_diff(wanted) <= SAME_TIME,
                 (held, wanted) => held == wanted,
             };
-            let Ok(at) = wanted.binary_search_by_key(&address, |(address, _)| *address) else {
+            let Some(at) = place(&address) else {
                 changes.push((address, Fate::Free));
                 continue;
             };
             there[at] = true;
             if !same(wanted[at].1) {
-                changes.push((address, Fate::Banned(wanted[at].1, count)));
+                changes.push((address, Fate::Banned { left: wanted[at].1, fresh: false }));
             }
         }
-        // All that is absent can be added without being deleted before.
-        let missing = zip(wanted, &there).filter(|(_, there)| !**there);
-        let mut missing = missing.map(|((address, left), _)| Element::new(*address, *left)).peekable();
-        while missing.peek().is_some() {
-            let chunk: Vec<Element> = missing.by_ref().take(ELEMENTS_PER_TRANSACTION).collect();
-            self.transaction(&[Step::Add { set: name, elements: &chunk }])?;
-        }
-        self.put(name, &changes)
+        let missing = zip(wanted, &there).filter(|(_, there)| !**there).map(|(wanted, _)| *wanted);
+        self.add(key, &missing.collect::<Vec<_>>())?;
+        self.put(key, &changes)?;
+        let mut over = self.elements(&key.counts())?;
+        over.retain(|element| place(&element.address).is_none());
+        let over: Vec<(IpAddr, Fate)> = over.iter().map(|element| (element.address, Fate::Free)).collect();
+        self.put(key, &over)
+    }
+
+    fn elements(&mut self, set: &str) -> Result<Vec<Element>, FirewallError> {
+        nft::elements(&mut self.socket, &self.layout.table, set)
     }
 
     /// Whether each set holds as much as it should. Takes time in proportion to the bans: only called when somebody
@@ -182,9 +222,9 @@ impl Nftables {
         let start = Instant::now();
         for set in self.sets.values_mut() {
             let least = set.mirror.least(now);
-            let count = nft::count(&mut self.socket, &self.layout.table, &set.name)?;
+            let count = nft::count(&mut self.socket, &self.layout.table, &set.bans)?;
             if count < least {
-                let text = format!("the set {} held {count} entries instead of {least}", set.name);
+                let text = format!("the set {} held {count} entries instead of {least}", set.bans);
                 return Ok(Inspection::Damaged(text));
             }
         }
@@ -197,7 +237,7 @@ impl Nftables {
         for change in changes {
             let Change::Set(Entry { prefix, scope, .. }) = change else { continue };
             let key = Key::of(prefix, scope);
-            self.sets.entry(key).or_insert_with_key(|key| Set::new(&self.layout, key));
+            self.sets.entry(key).or_insert_with_key(|key| Set::new(key, Mirror::default()));
         }
         if self.sets.len() == before {
             return Ok(());
@@ -208,8 +248,12 @@ impl Nftables {
 }
 
 impl Set {
-    fn new(layout: &Layout, key: &Key) -> Set {
-        Set { name: layout.name_of(key), mirror: Mirror::default() }
+    fn new(key: &Key, mirror: Mirror) -> Set {
+        Set { bans: key.bans(), counts: key.counts(), mirror }
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.bans == name || self.counts == name
     }
 }
 
@@ -232,12 +276,12 @@ impl Backend for Nftables {
             Mirror::put_in_order(&mut list);
             let left = |(prefix, until): &(IpNet, Until)| (prefix.network(), milliseconds(*until, now));
             wanted.insert(key.clone(), list.iter().map(left).collect::<Vec<Wanted>>());
-            let set = Set { name: self.layout.name_of(&key), mirror: Mirror::of(list) };
+            let set = Set::new(&key, Mirror::of(list));
             sets.insert(key, set);
         }
         let keys: Vec<Key> = sets.keys().cloned().collect();
         let present = self.present()?;
-        let stale = present.into_iter().filter(|(name, _)| !sets.values().any(|set| set.name == *name));
+        let stale = present.into_iter().filter(|(name, _)| !sets.values().any(|set| set.is_called(name)));
         let stale: Vec<(String, Option<Key>)> = stale.collect();
         let moves = stale.iter().any(|(_, key)| key.as_ref().is_some_and(|key| sets.contains_key(key)));
         self.sets = sets;
@@ -256,8 +300,8 @@ impl Backend for Nftables {
         self.add_sets(changes)?;
         // Of several changes to the same entry the last one counts: deleting twice in one transaction is refused.
         let mut steps: BTreeMap<Key, HashMap<IpAddr, Fate>> = BTreeMap::new();
-        // Of a list that is loaded, what is not there needs not be deleted before: a third of the work.
-        let mut fresh: BTreeMap<Key, Vec<Element>> = BTreeMap::new();
+        // Of a list that is loaded, what is not there need not be deleted before, nor has it counted anything.
+        let mut missing: BTreeMap<Key, Vec<Wanted>> = BTreeMap::new();
         for change in changes {
             let (prefix, scope, until) = match change {
                 Change::Set(entry) => (&entry.prefix, &entry.scope, Some(entry.until)),
@@ -266,37 +310,25 @@ impl Backend for Nftables {
             let key = Key::of(prefix, scope);
             let Some(set) = self.sets.get_mut(&key) else { continue };
             let until = until.filter(|until| !until.is_over(now));
-            let held = set.mirror.holds(prefix, now);
-            let is_fresh = changes.len() > ONE_BY_ONE && !set.mirror.may_hold(prefix, now);
-            if let Some(until) = until.filter(|_| is_fresh) {
+            let fresh = !set.mirror.holds(prefix, now);
+            let is_missing = changes.len() > ONE_BY_ONE && !set.mirror.knows(prefix);
+            if let Some(until) = until.filter(|_| is_missing) {
                 set.mirror.set(*prefix, until);
-                fresh.entry(key).or_default().push(Element::new(prefix.network(), milliseconds(until, now)));
+                missing.entry(key).or_default().push((prefix.network(), milliseconds(until, now)));
                 continue;
             }
             let fate = if let Some(until) = until {
-                // One that is renewed goes on counting: it is deleted and added.
-                let count = if key.keeps_count() && held {
-                    nft::element(&mut self.socket, &self.layout.table, &set.name, prefix.network())?
-                        .and_then(|element| element.count)
-                } else {
-                    None
-                };
                 set.mirror.set(*prefix, until);
-                Fate::Banned(milliseconds(until, now), count)
+                Fate::Banned { left: milliseconds(until, now), fresh }
             } else {
                 set.mirror.clear(prefix);
                 Fate::Free
             };
             steps.entry(key).or_default().insert(prefix.network(), fate);
         }
-        for (key, elements) in fresh {
-            let set = self.layout.name_of(&key);
-            for chunk in elements.chunks(ELEMENTS_PER_TRANSACTION) {
-                self.transaction(&[Step::Add { set: &set, elements: chunk }])?;
-            }
-        }
+        missing.iter().try_for_each(|(key, elements)| self.add(key, elements))?;
         for (key, wanted) in steps {
-            self.put(&self.layout.name_of(&key), &wanted.into_iter().collect::<Vec<_>>())?;
+            self.put(&key, &wanted.into_iter().collect::<Vec<_>>())?;
         }
         Ok(())
     }
@@ -339,7 +371,7 @@ impl Backend for Nftables {
         let mut entries = Vec::new();
         for (name, key) in self.present()? {
             let Some(key) = key else { continue };
-            for Element { address, left, .. } in nft::elements(&mut self.socket, &self.layout.table, &name)? {
+            for Element { address, left, .. } in self.elements(&name)? {
                 let Ok(prefix) = IpNet::new(address, key.length) else { continue };
                 let until = left.map_or(Until::Forever, |left| Until::At(now + Duration::from_millis(left)));
                 entries.push(Entry { prefix, scope: key.scope.clone(), until });
@@ -359,7 +391,7 @@ impl Backend for Nftables {
 }
 
 impl Nftables {
-    /// Fills new sets before rules match them in the place of others: those of a version that did not count.
+    /// Fills new sets before rules match them in the place of others: those of a version that counted in the bans.
     fn fill_ahead(&mut self, keys: &[Key], wanted: &BTreeMap<Key, Vec<Wanted>>) -> Result<(), FirewallError> {
         command::run("nft", &["-f", "-"], &self.layout.empty_sets(keys))?;
         for (key, wanted) in wanted {
@@ -374,7 +406,7 @@ impl Nftables {
         let names = names.ok_or(FirewallError::Unexpected { found: "the rule set changes all the time".to_owned() })?;
         // Anonymous sets belong to their rules.
         let ours = names.into_iter().filter(|name| !name.starts_with("__"));
-        let known = |name: &str| self.sets.iter().find(|(_, set)| set.name == name).map(|(key, _)| key.clone());
+        let known = |name: &str| self.sets.iter().find(|(_, set)| set.bans == name).map(|(key, _)| key.clone());
         let with_key = |name: String| {
             let key = Key::parse(&name).or_else(|| known(&name));
             (name, key)
@@ -399,8 +431,12 @@ pub(super) fn look(
         }
     }
     for name in names.unwrap_or_default() {
-        let Some((scope, length)) = Key::of_set(&name, scopes) else { continue };
-        for Element { address, left, count } in nft::elements(&mut socket, &table, &name)? {
+        let Some((scope, length, counts)) = Key::of_set(&name, scopes) else { continue };
+        let counted = nft::elements(&mut socket, &table, &counts)?;
+        let counted: HashMap<IpAddr, Count> =
+            counted.into_iter().filter_map(|element| Some((element.address, element.count?))).collect();
+        for Element { address, left, .. } in nft::elements(&mut socket, &table, &name)? {
+            let count = Some(counted.get(&address).copied().unwrap_or_default());
             let Ok(prefix) = IpNet::new(address, length) else { continue };
             each(Seen { set: &name, prefix, scope, left: left.map(Duration::from_millis), count });
         }

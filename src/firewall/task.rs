@@ -2,12 +2,15 @@
 //! looks after what it has put into the kernel, and asks for the whole list whenever it cannot be sure of it. Where the
 //! backend does its work, here or in the enforcer, is a matter of who opens it.
 //!
+//! While it sleeps with nothing to do, its owner begins a single change itself and has it finish that later: to wake one
+//! thread more would cost a ban half of its time.
+//!
 //! The ledger is the truth, so a failed batch is never kept to be done again: the list that is asked for contains it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -49,6 +52,8 @@ pub(crate) enum Command {
     Apply(Vec<Change>, Option<Done>),
     /// There is something to be seen in the kernel.
     Look,
+    /// What the owner has begun is to be finished.
+    Finish,
     /// Ends the task.
     Stop(OnStop),
 }
@@ -71,13 +76,17 @@ pub(crate) enum Report {
 }
 
 /// The running task.
-#[derive(Debug)]
 pub(crate) struct Task {
-    pub(super) commands: SyncSender<Command>,
-    pub(super) thread: std::thread::JoinHandle<Result<(), String>>,
+    commands: SyncSender<Command>,
+    /// How many commands there were so far.
+    sent: u64,
+    worker: Arc<Mutex<Worker>>,
+    thread: std::thread::JoinHandle<Result<(), String>>,
     told: Arc<Told>,
     /// Something did not fit into the queue: the whole list is to be sent.
     behind: bool,
+    /// Something was begun that the thread does not know of.
+    begun: bool,
 }
 
 /// What a task lets be known of it at any time.
@@ -107,13 +116,18 @@ impl Progress {
 
 impl Task {
     /// Never waits. Changes that find no room are answered so, and make the task [behind](Task::is_behind).
-    pub(crate) fn apply(&mut self, changes: Vec<Change>, done: Option<Done>) {
+    pub(crate) fn apply(&mut self, changes: Vec<Change>, mut done: Option<Done>) {
         if changes.is_empty() && done.is_none() {
             return;
         }
-        if let Err(TrySendError::Full(Command::Apply(_, done)) | TrySendError::Disconnected(Command::Apply(_, done))) =
-            self.commands.try_send(Command::Apply(changes, done))
-        {
+        let is_awaited = done.is_some();
+        if self.begin(&changes, &mut done) {
+            if is_awaited {
+                self.finish();
+            }
+            return;
+        }
+        if let Some(Command::Apply(_, done)) = self.send(Command::Apply(changes, done)) {
             self.behind = true;
             if let Some(done) = done {
                 // Nobody waits any more.
@@ -122,15 +136,47 @@ impl Task {
         }
     }
 
+    /// Begins a single change, where the thread sleeps and has done all that it was told; whether it did.
+    fn begin(&mut self, changes: &[Change], done: &mut Option<Done>) -> bool {
+        if let ([change], Ok(mut worker)) = (changes, self.worker.try_lock())
+            && worker.taken == self.sent
+            && worker.begin_for_owner(change, done)
+        {
+            self.begun = true;
+            return true;
+        }
+        false
+    }
+
+    /// Has the thread finish what was begun without it, if anything was. To be called soon after a change for which nobody
+    /// waits: not at once, when the thread would be in the way of the change.
+    pub(crate) fn finish(&mut self) {
+        if std::mem::take(&mut self.begun) {
+            // Where there is no room it is awake, and finishes that first.
+            let _awake = self.send(Command::Finish);
+        }
+    }
+
     /// Sends the whole list.
     pub(crate) fn sync(&mut self, entries: Vec<Entry>) {
-        self.behind = self.commands.try_send(Command::Sync(entries)).is_err();
+        self.behind = self.send(Command::Sync(entries)).is_some();
     }
 
     /// Has the backend looked at soon, because it has something to tell.
     pub(crate) fn look(&mut self) {
         // Where there is no room, the whole list puts right whatever it is.
-        self.behind |= self.commands.try_send(Command::Look).is_err();
+        self.behind |= self.send(Command::Look).is_some();
+    }
+
+    /// Never waits; gives back what finds no room.
+    fn send(&mut self, command: Command) -> Option<Command> {
+        match self.commands.try_send(command) {
+            Ok(()) => {
+                self.sent += 1;
+                None
+            }
+            Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => Some(command),
+        }
     }
 
     /// Whether the whole list should be sent, because something could not be.
@@ -168,19 +214,21 @@ pub(crate) fn spawn(settings: Settings, opener: Opener, reports: mpsc::Sender<Re
     let (commands, queue) = sync_channel(QUEUE);
     let told = Arc::new(Told::default());
     let telling = Arc::clone(&told);
-    let thread = std::thread::Builder::new()
-        .name("firewall".to_owned())
-        .spawn(move || Worker::new(settings, opener, queue, reports, telling).run())?;
-    Ok(Task { commands, thread, told, behind: false })
+    let worker = Arc::new(Mutex::new(Worker::new(settings, opener, reports, telling)));
+    let working = Arc::clone(&worker);
+    let thread = std::thread::Builder::new().name("firewall".to_owned()).spawn(move || run(&working, &queue))?;
+    Ok(Task { commands, sent: 0, worker, thread, told, behind: false, begun: false })
 }
 
 /// Opens the backend that is wanted.
 pub(crate) type Opener = Box<dyn FnMut(&Settings) -> Result<Opened, FirewallError> + Send>;
 
+/// Whoever holds it works; the thread does not hold it while it sleeps.
 struct Worker {
     settings: Settings,
     opener: Opener,
-    queue: Receiver<Command>,
+    /// How many commands were taken so far.
+    taken: u64,
     reports: mpsc::Sender<Report>,
     outbox: VecDeque<Report>,
     backend: Option<Box<dyn Backend>>,
@@ -202,7 +250,16 @@ struct Worker {
     bulk: Bulk,
     /// What of it is on its way, in its order; how it went, where that is known already.
     begun: VecDeque<Option<Result<(), FirewallError>>>,
+    /// Begun by the owner, before all that is taken from now on.
+    owners: Option<Begun>,
     told: Arc<Told>,
+}
+
+/// A change that its owner has begun.
+struct Begun {
+    done: Option<Done>,
+    /// How it went, where that is known already.
+    went: Option<Result<(), FirewallError>>,
 }
 
 /// How the kernel stands to the ledger.
@@ -228,18 +285,39 @@ struct Batch {
     stop: Option<OnStop>,
 }
 
+fn lock(worker: &Mutex<Worker>) -> MutexGuard<'_, Worker> {
+    worker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(worker: &Mutex<Worker>, queue: &Receiver<Command>) -> Result<(), String> {
+    let mut at_work = lock(worker);
+    loop {
+        at_work.tend();
+        at_work.flush();
+        let wait = at_work.rest();
+        drop(at_work);
+        let first = queue.recv_timeout(wait);
+        at_work = lock(worker);
+        at_work.finish_for_owner();
+        let batch = at_work.take(first, queue);
+        let stop = batch.stop;
+        at_work.work(batch);
+        at_work.work_on_lists(stop.is_some());
+        at_work.count();
+        if let Some(on_stop) = stop {
+            let removed = at_work.stop(on_stop);
+            at_work.flush();
+            return removed;
+        }
+    }
+}
+
 impl Worker {
-    fn new(
-        settings: Settings,
-        opener: Opener,
-        queue: Receiver<Command>,
-        reports: mpsc::Sender<Report>,
-        told: Arc<Told>,
-    ) -> Worker {
+    fn new(settings: Settings, opener: Opener, reports: mpsc::Sender<Report>, told: Arc<Told>) -> Worker {
         Worker {
             settings,
             opener,
-            queue,
+            taken: 0,
             reports,
             outbox: VecDeque::new(),
             backend: None,
@@ -254,24 +332,8 @@ impl Worker {
             is_to_look: false,
             bulk: Bulk::default(),
             begun: VecDeque::new(),
+            owners: None,
             told,
-        }
-    }
-
-    fn run(&mut self) -> Result<(), String> {
-        loop {
-            self.tend();
-            self.flush();
-            let batch = self.take();
-            let stop = batch.stop;
-            self.work(batch);
-            self.work_on_lists(stop.is_some());
-            self.count();
-            if let Some(on_stop) = stop {
-                let removed = self.stop(on_stop);
-                self.flush();
-                return removed;
-            }
         }
     }
 
@@ -295,8 +357,19 @@ impl Worker {
         }
     }
 
-    /// How long nothing is to be looked at or asked for again.
+    /// How long nothing is due without a command.
     fn rest(&self) -> Duration {
+        let rest = match self.state {
+            State::Pausing(until) => until.saturating_duration_since(Instant::now()),
+            State::Asked(since) => ASK_AGAIN.saturating_sub(since.elapsed()),
+            State::Synced if !self.bulk.is_empty() => Duration::ZERO,
+            State::Synced => self.until_look(),
+        };
+        if self.outbox.is_empty() { rest } else { rest.min(TELL_AGAIN) }
+    }
+
+    /// How long nothing is to be looked at or asked for again.
+    fn until_look(&self) -> Duration {
         let rest = self.looking.as_ref().map_or(Duration::ZERO, Looking::rest);
         match self.refused {
             Some(_) => rest.min(LONGEST_PAUSE.saturating_sub(self.refused_at.elapsed())),
@@ -304,23 +377,16 @@ impl Worker {
         }
     }
 
-    /// Waits for commands until something else is due, and takes all that are queued.
-    fn take(&mut self) -> Batch {
-        let wait = match self.state {
-            State::Pausing(until) => until.saturating_duration_since(Instant::now()),
-            State::Asked(since) => ASK_AGAIN.saturating_sub(since.elapsed()),
-            State::Synced if !self.bulk.is_empty() => Duration::ZERO,
-            State::Synced => self.rest(),
-        };
-        let wait = if self.outbox.is_empty() { wait } else { wait.min(TELL_AGAIN) };
+    /// Takes all that is queued, after what was waited for.
+    fn take(&mut self, first: Result<Command, RecvTimeoutError>, queue: &Receiver<Command>) -> Batch {
         let mut batch = Batch::default();
-        match self.queue.recv_timeout(wait) {
+        match first {
             Err(RecvTimeoutError::Timeout) => return batch,
             Err(RecvTimeoutError::Disconnected) => batch.stop = Some(OnStop::Keep),
             Ok(command) => self.add(&mut batch, command),
         }
         while batch.stop.is_none() && batch.changes.len() < LARGEST_BATCH {
-            let Ok(command) = self.queue.try_recv() else { break };
+            let Ok(command) = queue.try_recv() else { break };
             self.add(&mut batch, command);
         }
         batch
@@ -328,6 +394,7 @@ impl Worker {
 
     /// Lists wait among themselves; what comes after them overtakes them.
     fn add(&mut self, batch: &mut Batch, command: Command) {
+        self.taken += 1;
         match command {
             Command::Sync(mut entries) => {
                 entries.retain(|entry| entry.prefix.prefix_len() > 0);
@@ -354,6 +421,8 @@ impl Worker {
                 }
             }
             Command::Look => self.is_to_look = true,
+            // That was done first.
+            Command::Finish => {}
             Command::Stop(on_stop) => batch.stop = Some(on_stop),
         }
     }
@@ -369,14 +438,8 @@ impl Worker {
             if changes.is_empty() {
                 answer(done, &Ok(()));
             } else {
-                match self.apply(changes.into_values()) {
-                    Some(undone) => {
-                        self.note_refused(undone.refused.clone());
-                        answer(done, &undone.answer());
-                        self.settle();
-                    }
-                    None => self.waiting.extend(done),
-                }
+                let undone = self.apply(changes.into_values());
+                self.conclude(undone, done);
             }
             return;
         }
@@ -388,6 +451,39 @@ impl Worker {
             let text = format!("not in force yet: {trouble}");
             answer(std::mem::take(&mut self.waiting), &Err(text));
         }
+    }
+
+    /// Tells what was not done of a ban, and those who wait for it. Where it failed they wait for the list that is asked for.
+    fn conclude(&mut self, undone: Option<Undone>, done: Vec<Done>) {
+        match undone {
+            Some(undone) => {
+                self.note_refused(undone.refused.clone());
+                answer(done, &undone.answer());
+                self.settle();
+            }
+            None => self.waiting.extend(done),
+        }
+    }
+
+    /// Begins a change, unless anything else is on its way or to be done before; whether it did.
+    fn begin_for_owner(&mut self, change: &Change, done: &mut Option<Done>) -> bool {
+        let is_idle = matches!(self.state, State::Synced) && self.bulk.is_empty() && self.owners.is_none();
+        let is_for_all = change.prefix().prefix_len() == 0;
+        match self.backend.as_mut().filter(|backend| is_idle && !is_for_all && backend.works_elsewhere()) {
+            Some(backend) => {
+                let went = backend.begin(std::slice::from_ref(change), Timestamp::now());
+                self.owners = Some(Begun { done: done.take(), went });
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn finish_for_owner(&mut self) {
+        let (Some(Begun { done, went }), Some(backend)) = (self.owners.take(), &mut self.backend) else { return };
+        let finished = went.unwrap_or_else(|| backend.finish());
+        let undone = self.outcome(finished);
+        self.conclude(undone, done.into_iter().collect());
     }
 
     /// Does a part of the lists that are loaded; all that is left of them before the end.

@@ -203,10 +203,10 @@ impl Bans {
         self.by_prefix.iter().flat_map(|(prefix, row)| self.bans_of(*prefix, row))
     }
 
-    /// Every claim by prefix: whose, on what, until when.
-    pub(super) fn claims(&self) -> impl Iterator<Item = (IpNet, &Cause, Until)> {
+    /// Every claim by prefix: whose, on what, since when and until when. A third of the work of making bans of them.
+    pub(super) fn claims(&self) -> impl Iterator<Item = (IpNet, &Cause, Timestamp, Until)> {
         let rows = self.by_prefix.iter().flat_map(|(prefix, row)| self.rows_of(prefix, row).map(|row| (*prefix, row)));
-        rows.map(|(prefix, row)| (prefix, self.causes.get(row.cause), row.until()))
+        rows.map(|(prefix, row)| (prefix, self.causes.get(row.cause), Timestamp::from_micros(row.since), row.until()))
     }
 
     /// The rows from one prefix up to, but not with, another.

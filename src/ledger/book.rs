@@ -15,7 +15,7 @@ use super::pages::Pages;
 use super::positions::Positions;
 use super::records::Key;
 use super::writer::{Group, Writer};
-use super::{Ban, Change, Entry, Scope, Stage};
+use super::{Ban, Change, Entry, MANUAL, Scope, Stage};
 use crate::filters::Evidence;
 use crate::policy::breaker::Standing;
 use crate::policy::grant::Grant;
@@ -144,6 +144,13 @@ impl Ledger {
         self.bans.iter()
     }
 
+    /// What logs have proven to offend, since when, of the bans that stand.
+    pub(crate) fn offenders(&self) -> impl Iterator<Item = (Timestamp, IpNet)> {
+        let claims = self.bans.claims();
+        let proven = claims.filter(|(_, cause, ..)| cause.evidence == Evidence::Proven && *cause.jail != *MANUAL);
+        proven.map(|(prefix, _, since, _)| (since, prefix))
+    }
+
     /// All bans as they are now, for another thread: some fifty bytes for each.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot(self.bans.clone())
@@ -209,10 +216,10 @@ impl Ledger {
         let mut around: Vec<(IpNet, &Scope, Until)> = Vec::new();
         let mut claims = self.bans.claims().peekable();
         let mut own: Vec<(&Scope, Until)> = Vec::new();
-        while let Some((prefix, cause, until)) = claims.next() {
+        while let Some((prefix, cause, _, until)) = claims.next() {
             own.clear();
             own.push((&cause.scope, until));
-            while let Some((_, cause, until)) = claims.next_if(|(next, _, _)| *next == prefix) {
+            while let Some((_, cause, _, until)) = claims.next_if(|(next, ..)| *next == prefix) {
                 own.push((&cause.scope, until));
             }
             while around.last().is_some_and(|(net, _, _)| !net.contains(&prefix)) {
@@ -324,7 +331,7 @@ impl Ledger {
     pub(super) fn find_ends(&mut self) {
         let Ledger { ends, bans, lists, grants, .. } = self;
         ends.clear();
-        for (prefix, cause, until) in bans.claims() {
+        for (prefix, cause, _, until) in bans.claims() {
             if let Until::At(end) = until
                 && ends.is_soon(end)
             {

@@ -33,7 +33,7 @@ impl Ledger {
 
     /// When the latest of the bans that end began: the clock was right then, and it cannot be earlier now.
     pub(crate) fn latest(&self) -> Option<Timestamp> {
-        self.bans().filter(|ban| ban.until != Until::Forever).map(|ban| ban.since).max()
+        self.bans.claims().filter(|(.., until)| *until != Until::Forever).map(|(_, _, since, _)| since).max()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 
 /// Most ends that are kept in order. When all of them have passed, the ledger is looked through for the next.
 #[cfg(not(test))]
-const MOST: usize = 16_384;
+const MOST: usize = 8192;
 #[cfg(test)]
 const MOST: usize = 4;
 

@@ -73,13 +73,13 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A state directory that belongs to this process as long as this value lives.
 #[derive(Debug)]
-pub(super) struct Home {
+pub(crate) struct Home {
     path: PathBuf,
     _lock: File,
 }
 
 impl Home {
-    pub(super) fn take(path: &Path) -> Result<Home, LedgerError> {
+    pub(crate) fn take(path: &Path) -> Result<Home, LedgerError> {
         let trouble = |why| LedgerError::Directory { path: path.to_owned(), why };
         make_directory(path).map_err(trouble)?;
         let mut options = OpenOptions::new();
@@ -98,6 +98,10 @@ impl Home {
         }
         lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(trouble)?;
         Ok(Home { path: path.to_owned(), _lock: lock })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn store(&self) -> PathBuf {

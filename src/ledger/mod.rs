@@ -34,6 +34,7 @@ mod tests;
 pub(crate) use book::{Ledger, Snapshot};
 pub(crate) use exchange::Exchange;
 pub(crate) use history::{Ended, How};
+pub(crate) use home::{Home, LedgerError};
 pub(crate) use lists::List;
 pub(crate) use open::Opened;
 pub(crate) use scope::{Direction, Extent, Interface, Scope, Stage, Target};

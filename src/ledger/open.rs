@@ -1,6 +1,8 @@
 //! Opening the ledger: what was kept is read back, what passed meanwhile has passed, what is damaged is set aside.
 
-use std::path::{Path, PathBuf};
+#[cfg(any(test, feature = "bench"))]
+use std::path::Path;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
@@ -50,13 +52,19 @@ struct Kept {
 
 impl Ledger {
     /// Opens the ledger of this state directory, which from now on belongs to this process.
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn open(state_dir: &Path, now: Timestamp) -> Result<(Ledger, Opened), LedgerError> {
-        let home = Home::take(state_dir)?;
+        Ledger::open_in(Home::take(state_dir)?, now)
+    }
+
+    /// Opens the ledger of a state directory that belongs to this process.
+    pub(crate) fn open_in(home: Home, now: Timestamp) -> Result<(Ledger, Opened), LedgerError> {
+        let state_dir = home.path().to_owned();
         let fresh = !home.store().exists();
         let (store, kept, aside) = open_store(&home, now)?;
         let (mut ledger, alone, skipped) = kept.finish(&home)?;
         let writer = Writer::spawn(home, store);
-        ledger.writer = Some(writer.map_err(|why| LedgerError::Directory { path: state_dir.to_owned(), why })?);
+        ledger.writer = Some(writer.map_err(|why| LedgerError::Directory { path: state_dir, why })?);
         for ban in alone {
             ledger.delete(&Key::Ban(ban.prefix, &ban.jail));
             ledger.ban(ban);

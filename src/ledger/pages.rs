@@ -55,19 +55,19 @@ impl Pages {
         let mut changed = Vec::new();
         for start in std::mem::take(&mut self.touched) {
             let next = self.starts.range((Bound::Excluded(start), Bound::Unbounded)).next().copied();
-            let mut rows = bans.rows_between(start, next).peekable();
             self.starts.remove(&start);
-            if rows.peek().is_none() {
+            let rows: Vec<(IpNet, Row)> = bans.rows_between(start, next).collect();
+            if rows.is_empty() {
                 changed.push((Key::Page(start).bytes(), None));
             }
-            let mut rows: Vec<(IpNet, Row)> = rows.collect();
-            let mut start = start;
-            while !rows.is_empty() {
-                let rest = if rows.len() > MOST { rows.split_off(whole_prefixes(&rows, DIVIDED)) } else { Vec::new() };
+            let (mut start, mut rest) = (start, rows.as_slice());
+            while !rest.is_empty() {
+                let most = if rest.len() > MOST { whole_prefixes(rest, DIVIDED) } else { rest.len() };
+                let (rows, behind) = rest.split_at(most);
                 self.starts.insert(start);
-                changed.push((Key::Page(start).bytes(), Some(Page::of(rows, bans).bytes())));
-                rows = rest;
-                start = rows.first().map_or(start, |(prefix, _)| *prefix);
+                changed.push((Key::Page(start).bytes(), Some(Page::of(rows.to_vec(), bans).bytes())));
+                rest = behind;
+                start = rest.first().map_or(start, |(prefix, _)| *prefix);
             }
         }
         changed

@@ -11,13 +11,14 @@ use crate::filters::Hit;
 use crate::keyed::Keys;
 use crate::policy::prefix::overlap;
 use crate::policy::{Decision, Reason};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, Until};
 use crate::windows::Offence;
 
 /// Decisions that are kept of a prefix; the same one again is counted with the first.
 const DECISIONS: usize = 5;
-/// Prefixes of which decisions are kept, and up to twice as many, with the lines that led to the last one: about 10 MB.
-const DECIDED: usize = 2048;
+/// Prefixes of which decisions are kept, and up to twice as many, with the lines that led to the last one: some 4 MB,
+/// 7 where lines are long. With this many a map is as full as it can be.
+const DECIDED: usize = 2048 / 8 * 7;
 
 /// What was decided of one offence.
 #[derive(Clone, Debug)]
@@ -41,13 +42,17 @@ impl Decided {
         let Offence { count: hits, unit, first, .. } = *offence;
         Decided { time, hits, unit, first, jail, decision, again: 0, last: time }
     }
+
+    fn count_again(&mut self, time: Timestamp) {
+        (self.again, self.last) = (self.again.saturating_add(1), time);
+    }
 }
 
 /// The decisions on one prefix, the latest last, and the lines that led to the latest.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Case {
     pub(super) decided: VecDeque<Decided>,
-    pub(super) lines: Vec<Trace>,
+    pub(super) lines: Box<[Trace]>,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +61,23 @@ pub(super) struct Dossiers {
     cases: Generations<Case, DECIDED>,
 }
 
+impl Case {
+    fn push(&mut self, decided: Decided) {
+        if self.decided.len() == DECISIONS {
+            self.decided.pop_front();
+        }
+        // Most prefixes have one.
+        self.decided.reserve_exact(1);
+        self.decided.push_back(decided);
+    }
+}
+
 impl Dossiers {
+    /// Looks where the line of a hit will be kept, so that the memory there is near then.
+    pub(super) fn touch(&self, prefix: IpNet) -> u8 {
+        self.recent.touch(prefix)
+    }
+
     /// Keeps the line of a hit.
     pub(super) fn note(&mut self, prefix: IpNet, jail: &Arc<str>, hit: &Hit) {
         self.recent.note(prefix, jail, hit);
@@ -67,18 +88,32 @@ impl Dossiers {
         let case = self.cases.entry(prefix);
         let same = |last: &&mut Decided| last.jail == decided.jail && last.decision == decided.decision;
         if let Some(last) = case.decided.back_mut().filter(same) {
-            (last.again, last.last) = (last.again.saturating_add(1), decided.time);
-            return;
+            return last.count_again(decided.time);
         }
         // The lines that led to a ban are worth more than those that came in spite of it.
         if !matches!(decided.decision, Decision::Ignore(Reason::AlreadyBanned(_))) {
             let of_jail = |line: &Trace| line.jail == decided.jail;
             case.lines = self.recent.lines_of(counted).filter(of_jail).collect();
         }
-        if case.decided.len() == DECISIONS {
-            case.decided.pop_front();
+        case.push(decided);
+    }
+
+    /// Counts an offence of a prefix that is banned already, until then. Where nothing is known of the ban any more, this
+    /// needs no place of its own.
+    pub(super) fn banned_already(
+        &mut self,
+        prefix: IpNet,
+        until: Until,
+        jail: &Arc<str>,
+        offence: &Offence,
+        time: Timestamp,
+    ) {
+        let Some(case) = self.cases.known(prefix) else { return };
+        let decision = Decision::Ignore(Reason::AlreadyBanned(until));
+        match case.decided.back_mut().filter(|last| last.jail == *jail && last.decision == decision) {
+            Some(last) => last.count_again(time),
+            None => case.push(Decided::of(offence, time, jail, &decision)),
         }
-        case.decided.push_back(decided);
     }
 
     /// The latest lines of every prefix that has an address in common with this one.
@@ -109,11 +144,20 @@ impl<V, const N: usize> Default for Generations<V, N> {
 impl<V: Default, const N: usize> Generations<V, N> {
     fn entry(&mut self, prefix: IpNet) -> &mut V {
         if self.young.len() >= N && !self.young.contains_key(&prefix) {
-            let young = HashMap::with_hasher(*self.young.hasher());
-            self.old = std::mem::replace(&mut self.young, young);
+            self.old.clear();
+            std::mem::swap(&mut self.young, &mut self.old);
         }
         let Generations { young, old } = self;
         young.entry(prefix).or_insert_with(|| old.remove(&prefix).unwrap_or_default())
+    }
+
+    /// What is kept of a prefix, if anything is.
+    fn known(&mut self, prefix: IpNet) -> Option<&mut V> {
+        if !self.young.contains_key(&prefix) {
+            let value = self.old.remove(&prefix)?;
+            *self.entry(prefix) = value;
+        }
+        self.young.get_mut(&prefix)
     }
 
     fn iter(&self) -> impl Iterator<Item = (&IpNet, &V)> {
@@ -127,7 +171,6 @@ mod tests {
 
     use super::*;
     use crate::pipeline::shelf::{LINES, PREFIXES};
-    use crate::time::Until;
 
     const NOW: Timestamp = Timestamp::from_secs(1_795_224_600);
 
@@ -174,13 +217,14 @@ mod tests {
     fn a_ban_keeps_its_lines_whatever_follows_and_the_same_again_is_only_counted() {
         let (mut dossiers, jail) = (Dossiers::default(), Arc::from("sshd"));
         let (prefix, other) = (numbered(7), Arc::from("web"));
+        let offence = Offence { count: 5, unit: "hit", first: NOW, others: Vec::new() };
         dossiers.note(prefix, &jail, &hit(prefix, "led to it"));
         dossiers.note(prefix, &other, &hit(prefix, "of another jail"));
         dossiers.decided(prefix, prefix, decided(Decision::Ban { until: Until::Forever, count: 1 }));
         for number in 0..50_000 {
             dossiers.note(numbered(1000 + number), &jail, &hit(numbered(1000 + number), "flood"));
             dossiers.note(prefix, &jail, &hit(prefix, "came afterwards"));
-            dossiers.decided(prefix, prefix, decided(Decision::Ignore(Reason::AlreadyBanned(Until::Forever))));
+            dossiers.banned_already(prefix, Until::Forever, &jail, &offence, NOW);
         }
         let case = dossiers.cases(prefix).next().unwrap();
         assert_eq!(case.lines.iter().map(|trace| &*trace.line).collect::<Vec<_>>(), [b"led to it"]);

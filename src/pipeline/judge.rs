@@ -93,20 +93,21 @@ impl Pipeline {
     }
 
     pub(super) fn on_offence(&mut self, charge: &Charge<'_>, now: Timestamp, outcome: &mut Outcome) {
-        let (hit, jail) = (charge.hit, self.jails[charge.jail].jail.clone());
+        let hit = charge.hit;
         let witness = self.witness(hit);
-        let login = || self.login(&jail, charge.counted, hit.time);
+        let login = || self.login(&self.jails[charge.jail].jail, charge.counted, hit.time);
         let proven = hit.evidence == Evidence::Proven
             || witness.is_some() && policy::weight(hit.evidence, witness, login()) == Evidence::Proven;
         let prefix = if proven { charge.counted } else { narrowed(charge.counted, hit.address) };
         let prefix = self.spared(prefix, hit.address, now);
         if let Some(until) = self.still_banned(charge.jail, prefix, hit.time, now) {
-            // Nearly all offences of a flood: nothing else that is known of the prefix matters.
-            let why = Reason::AlreadyBanned(until);
-            self.note_decision(charge, prefix, &Decision::Ignore(why.clone()));
-            self.ignore(charge.jail, prefix, &why, now, outcome);
+            // Nearly all offences of a flood: nothing else that is known of the prefix matters, nor need it be told.
+            let JailState { name, counts, .. } = &mut self.jails[charge.jail];
+            counts.ignored += 1;
+            self.dossiers.banned_already(prefix, until, name, charge.offence, hit.time);
         } else {
-            let (plain, login) = (self.case(charge.jail, prefix, &jail.ban, hit.time, now), login());
+            let (login, jail) = (login(), self.jails[charge.jail].jail.clone());
+            let plain = self.case(charge.jail, prefix, &jail.ban, hit.time, now);
             self.judge(charge, &Case { evidence: hit.evidence, witness, login, ..plain }, now, outcome);
         }
         self.look_at_breaker(now, outcome);

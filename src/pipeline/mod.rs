@@ -33,7 +33,7 @@ use crate::policy::breaker::Breaker;
 use crate::policy::budget::Budget;
 use crate::policy::escalation::Past;
 use crate::policy::grant::Grant;
-use crate::policy::recall::Recall;
+use crate::policy::recall::{self, Recall};
 use crate::policy::{self, Bounds, Corroborate, Reason};
 use crate::text::plural;
 use crate::time::{Length, Timestamp};
@@ -223,7 +223,8 @@ impl Pipeline {
         let mut seen = 0;
         for hit in hits {
             for state in self.listening(source, hit.filter).iter().filter_map(|at| self.jails.get(*at)) {
-                seen ^= state.window.touch(state.jail.prefix.prefix_of(hit.address), hit.evidence);
+                let counted = state.jail.prefix.prefix_of(hit.address);
+                seen ^= state.window.touch(counted, hit.evidence) ^ u32::from(self.dossiers.touch(counted));
             }
         }
         std::hint::black_box(seen);
@@ -497,11 +498,17 @@ fn longest_memory(wiring: &Wiring) -> Duration {
 
 /// Who has offended lately, as far as the ledger knows, and was not unbanned since.
 fn offenders(ledger: &Ledger) -> Recall {
-    let is_offender = |ban: &Ban| ban.evidence == Evidence::Proven && &*ban.jail != MANUAL;
-    let begun = ledger.ended().map(|ended| ended.ban.clone()).chain(ledger.bans()).filter(is_offender);
+    let is_offender = |ban: &&Ban| ban.evidence == Evidence::Proven && &*ban.jail != MANUAL;
+    let ended = ledger.ended().map(|ended| &ended.ban).filter(is_offender).map(|ban| (ban.since, ban.prefix));
     let unbanned = ledger.ended().filter(|ended| ended.how == How::Unbanned);
-    let mut steps: Vec<(Timestamp, IpNet, bool)> = begun.map(|ban| (ban.since, ban.prefix, true)).collect();
+    let mut steps: Vec<(Timestamp, IpNet, bool)> =
+        ended.chain(ledger.offenders()).map(|(since, prefix)| (since, prefix, true)).collect();
     steps.extend(unbanned.map(|ended| (ended.at, ended.ban.prefix, false)));
+    // What is older would be forgotten again.
+    if let Some(older) = steps.len().checked_sub(recall::MOST).filter(|older| *older > 0) {
+        steps.select_nth_unstable(older);
+        steps.drain(..older);
+    }
     steps.sort_unstable();
     let mut offenders = Recall::default();
     for (at, prefix, offended) in steps {

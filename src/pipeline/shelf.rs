@@ -63,6 +63,15 @@ impl Default for Shelf {
 }
 
 impl Shelf {
+    /// Looks at the place where a line of this prefix will be kept, so that it is near then.
+    pub(super) fn touch(&self, prefix: IpNet) -> u8 {
+        let at = self.place_of(prefix);
+        let text = |place: &Place| {
+            self.texts[text_of(at, place.count % LINES)] ^ u8::from(place.lines[place.count % LINES].jail.is_some())
+        };
+        self.places.get(at).map_or(0, text)
+    }
+
     /// Keeps the line of a hit.
     pub(super) fn note(&mut self, prefix: IpNet, jail: &Arc<str>, hit: &Hit) {
         if self.places.is_empty() {

@@ -1,5 +1,6 @@
 mod stages;
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -253,6 +254,22 @@ fn who_offended_before_a_restart_is_still_a_neighbour() {
     after.offenders = offenders(&before.ledger);
     let outcome = hits(&mut after, SSH, "192.0.2.3", 4, NOW + 30 * MINUTE);
     assert!(kinds(&outcome).contains(&Kind::Widened));
+}
+
+#[test]
+fn of_more_offenders_than_are_remembered_the_latest_are_known_after_a_restart() {
+    let mut ledger = Ledger::in_memory();
+    let number = |number: usize| u32::try_from(number).unwrap();
+    for place in 0..recall::MOST + 9 {
+        let (prefix, since) = (IpNet::from(IpAddr::from(Ipv4Addr::from(number(place)))), NOW + MINUTE * number(place));
+        let (jail, reason) = ("b-ssh".into(), "".into());
+        let (scope, until, evidence) = (Scope::default(), Until::Forever, Evidence::Proven);
+        ledger.ban(Ban { prefix, jail, scope, since, until, reason, count: 1, evidence });
+    }
+    let known = offenders(&ledger);
+    let mut known = known.within("0.0.0.0/0".parse().unwrap(), NOW).map(|(prefix, _)| prefix.addr());
+    assert_eq!(known.next(), Some(Ipv4Addr::from(9).into()), "those before are the oldest");
+    assert_eq!(known.count(), recall::MOST - 1);
 }
 
 #[test]

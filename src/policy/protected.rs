@@ -8,10 +8,11 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Instant;
 
 use ipnet::IpNet;
 
-use crate::policy::sessions;
+use crate::policy::sessions::{self, Processes};
 use crate::text::{meaning_of, word_of};
 
 /// Most addresses of one kind; a machine that has more protects these.
@@ -107,10 +108,15 @@ impl fmt::Display for Unreadable {
 
 /// Asks the system for all of these. A file that does not exist tells of nothing, and is no trouble.
 pub(crate) fn probe(which: &[Protect]) -> Probed {
-    probe_below(Path::new("/"), which)
+    probe_again(which, &mut Processes::default(), Instant::now())
 }
 
-fn probe_below(root: &Path, which: &[Protect]) -> Probed {
+/// The same for who asks again and again, and so knows most processes.
+pub(crate) fn probe_again(which: &[Protect], processes: &mut Processes, now: Instant) -> Probed {
+    probe_below(Path::new("/"), which, processes, now)
+}
+
+fn probe_below(root: &Path, which: &[Protect], processes: &mut Processes, now: Instant) -> Probed {
     let mut probed = Probed::default();
     for protect in which {
         let mut reader = Reader { root, protect: *protect, troubles: &mut probed.troubles };
@@ -118,7 +124,7 @@ fn probe_below(root: &Path, which: &[Protect]) -> Probed {
             Protect::OwnAddresses => own_addresses(&mut reader),
             Protect::Gateways => gateways(&mut reader),
             Protect::Resolvers => resolvers(&mut reader),
-            Protect::AdminSessions => sessions::peers(&mut reader),
+            Protect::AdminSessions => sessions::peers(&mut reader, processes, now),
         };
         addresses.retain(|address| !address.is_unspecified());
         addresses.sort_unstable();

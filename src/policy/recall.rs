@@ -1,21 +1,21 @@
 //! What happened lately from where: prefixes with the time of the last event, in bounded memory.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::leaves::{Key, Leaves};
 use crate::time::Timestamp;
 
-/// Most prefixes that one [`Recall`] remembers, some 6 MB. At the bound the older half is forgotten.
-const MOST: usize = 65_536;
+/// Most prefixes that one [`Recall`] remembers: 1 MB of IPv4, 3 MB of IPv6. At the bound the older half is forgotten.
+pub(crate) const MOST: usize = 65_536;
 
 /// Prefixes in order, each with the time of its latest event. By numbers that order them as their first addresses and
 /// then their lengths do, because every log-in is looked up.
 #[derive(Debug, Default)]
 pub(crate) struct Recall {
-    ipv4: BTreeMap<u64, Timestamp>,
-    ipv6: BTreeMap<(u128, u8), Timestamp>,
+    ipv4: Leaves<u64, Timestamp>,
+    ipv6: Leaves<(u128, u8), Timestamp>,
 }
 
 impl Recall {
@@ -37,8 +37,8 @@ impl Recall {
     /// The prefixes within this one that something came from at `since` or later, in order.
     pub(crate) fn within(&self, prefix: IpNet, since: Timestamp) -> impl Iterator<Item = (IpNet, Timestamp)> {
         let (ipv4, ipv6) = match prefix {
-            IpNet::V4(net) => (Some(self.ipv4.range(key_of_ipv4(net)..=key_of_ipv4(net.broadcast().into()))), None),
-            IpNet::V6(net) => (None, Some(self.ipv6.range(key_of_ipv6(net)..=key_of_ipv6(net.broadcast().into())))),
+            IpNet::V4(net) => (Some(range(&self.ipv4, key_of_ipv4(net), key_of_ipv4(net.broadcast().into()))), None),
+            IpNet::V6(net) => (None, Some(range(&self.ipv6, key_of_ipv6(net), key_of_ipv6(net.broadcast().into())))),
         };
         let ipv4 = ipv4.into_iter().flatten().map(|(key, at)| (ipv4_of(*key).into(), *at));
         let ipv6 = ipv6.into_iter().flatten().map(|(key, at)| (ipv6_of(*key).into(), *at));
@@ -68,12 +68,18 @@ impl Recall {
     }
 
     fn forget_older_half(&mut self) {
-        let mut times: Vec<Timestamp> = self.ipv4.values().chain(self.ipv6.values()).copied().collect();
+        let ipv4 = self.ipv4.iter().map(|(_, at)| *at);
+        let mut times: Vec<Timestamp> = ipv4.chain(self.ipv6.iter().map(|(_, at)| *at)).collect();
         let middle = times.len() / 2;
         let (_, median, _) = times.select_nth_unstable(middle);
         self.ipv4.retain(|_, at| *at > *median);
         self.ipv6.retain(|_, at| *at > *median);
     }
+}
+
+/// The entries from one key to another, both included.
+fn range<K: Key>(leaves: &Leaves<K, Timestamp>, first: K, last: K) -> impl Iterator<Item = (&K, &Timestamp)> {
+    leaves.from(first).take_while(move |(key, _)| **key <= last)
 }
 
 fn key_of_ipv4(net: Ipv4Net) -> u64 {

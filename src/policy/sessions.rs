@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::policy::protected::{Reader, hex_address};
 
@@ -20,16 +22,107 @@ const MAX_ENTRIES: usize = 1 << 20;
 /// Most bytes read of a process's name, title or status. Titles are the users' to choose.
 const HEAD: u64 = 8192;
 
+/// More than the kernel keeps of a process's name, or makes up for one of its own.
+const LONGEST_NAME: usize = 128;
+
 /// States in `/proc/net/tcp` (`include/net/tcp_states.h`).
 pub(crate) const ESTABLISHED: &str = "01";
 pub(crate) const LISTEN: &str = "0A";
 
-pub(super) fn peers(reader: &mut Reader<'_>) -> Vec<IpAddr> {
+/// How long a process may take to become sshd: it is made by another program, and becomes this one at once.
+const YOUNG: Duration = Duration::from_secs(30);
+
+/// How long one whose number was given out may take to be there.
+const APPEARS: Duration = Duration::from_secs(2);
+
+/// All processes are looked at again after this time, in case one took longer.
+const ALL_AGAIN: Duration = Duration::from_secs(900);
+
+/// Where there are more new processes between two looks, all are looked at: most of the new ones have ended already.
+const MOST_NEW: u32 = 128;
+
+pub(super) fn peers(reader: &mut Reader<'_>, processes: &mut Processes, now: Instant) -> Vec<IpAddr> {
     let mut found = logind_peers(reader);
-    for sessions in by_network(reader) {
+    let pids = processes.look(reader, now);
+    for sessions in by_network(reader, &pids) {
         found.extend(connection_peers(reader, &sessions));
     }
     found
+}
+
+/// Which processes may serve a session. To look at all of them again and again would be most of what an idle machine does
+/// for us; so those that were something else while they were young are left alone. The kernel numbers processes in order,
+/// and so the number that it gave out last tells which are new.
+#[derive(Debug, Default)]
+pub(crate) struct Processes {
+    /// The number given out last before the last look.
+    last: Option<u32>,
+    /// When all were looked at for the first time, or again.
+    all: Option<Instant>,
+    /// Those to look at, each with when it was first seen.
+    seen: BTreeMap<u32, Instant>,
+}
+
+impl Processes {
+    /// Those that have the name of sshd now.
+    fn look(&mut self, reader: &mut Reader<'_>, now: Instant) -> Vec<u32> {
+        // Before the look: what comes meanwhile is seen the next time.
+        let last = last_number(reader);
+        let new = self.new_until(last);
+        self.last = last;
+        if new.is_none() || self.all.is_none_or(|all| now - all >= ALL_AGAIN) {
+            self.all = Some(now);
+        }
+        if self.all.is_some_and(|all| now - all <= YOUNG) {
+            for pid in all(reader) {
+                self.seen.entry(pid).or_insert(now);
+            }
+        }
+        // A number may have been another one's before.
+        self.seen.extend(new.into_iter().flatten().map(|pid| (pid, now)));
+        let mut found = Vec::new();
+        self.seen.retain(|pid, seen| {
+            let named = has_name(reader, *pid);
+            // Where that cannot be read, it is asked for again.
+            let there = named.is_some() || path(reader, *pid, "").exists();
+            found.extend((there && named != Some(false)).then_some(*pid));
+            if there { named != Some(false) || now - *seen <= YOUNG } else { now - *seen <= APPEARS }
+        });
+        found
+    }
+
+    /// The processes since the last look; `None` where they cannot be told.
+    fn new_until(&self, last: Option<u32>) -> Option<RangeInclusive<u32>> {
+        let (before, last) = (self.last?, last?);
+        // Numbers begin anew when they are used up.
+        let count = last.checked_sub(before)?;
+        (count <= MOST_NEW).then_some(before + 1..=last)
+    }
+}
+
+/// The number that the kernel gave out last, to a process or a thread; `None` where the processes that we see are numbered
+/// by others.
+fn last_number(reader: &Reader<'_>) -> Option<u32> {
+    let proc = reader.root.join("proc");
+    let own = fs::read_link(proc.join("self")).ok()?;
+    (own.to_str()? == std::process::id().to_string()).then_some(())?;
+    let load = String::from_utf8(head(&proc.join("loadavg"))?).ok()?;
+    load.split_whitespace().next_back()?.parse().ok()
+}
+
+fn all(reader: &mut Reader<'_>) -> Vec<u32> {
+    let proc = reader.root.join("proc");
+    let entries = fs::read_dir(&proc);
+    let entries = reader.note(&proc, entries.map(|entries| entries.flatten().take(MAX_ENTRIES).collect::<Vec<_>>()));
+    entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Whether a process is called sshd, which any may be.
+fn has_name(reader: &Reader<'_>, pid: u32) -> Option<bool> {
+    // It comes at once: to read on until its end would be one call more for each process.
+    let mut name = [0; LONGEST_NAME];
+    let length = File::open(path(reader, pid, "comm")).and_then(|mut file| file.read(&mut name)).ok()?;
+    Some(PROGRAMS.iter().any(|program| name[..length].trim_ascii_end() == program.as_bytes()))
 }
 
 /// Sockets of one session, by inode.
@@ -42,14 +135,11 @@ struct Session {
 }
 
 /// The sessions of each network namespace: any process of it shows the connections of all.
-fn by_network(reader: &mut Reader<'_>) -> Vec<Vec<Session>> {
+fn by_network(reader: &mut Reader<'_>, pids: &[u32]) -> Vec<Vec<Session>> {
     let mut networks: BTreeMap<PathBuf, Vec<Session>> = BTreeMap::new();
-    let proc = reader.root.join("proc");
-    let entries = fs::read_dir(&proc);
-    let pids = reader.note(&proc, entries.map(|entries| entries.flatten().take(MAX_ENTRIES).collect::<Vec<_>>()));
-    for pid in pids.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
-        if let Some(session) = session(reader, pid) {
-            let network = fs::read_link(path(reader, pid, "ns/net")).unwrap_or_default();
+    for pid in pids {
+        if let Some(session) = session(reader, *pid) {
+            let network = fs::read_link(path(reader, *pid, "ns/net")).unwrap_or_default();
             networks.entry(network).or_default().push(session);
         }
     }
@@ -59,8 +149,6 @@ fn by_network(reader: &mut Reader<'_>) -> Vec<Vec<Session>> {
 /// The session that a process serves. Any user can name a process `sshd: root@pts/0`; only root's sshd starts one that is
 /// root's itself, or is a child of root's sshd and shares its connection with it.
 fn session(reader: &mut Reader<'_>, pid: u32) -> Option<Session> {
-    let name = head(&path(reader, pid, "comm"))?;
-    PROGRAMS.iter().any(|program| name.trim_ascii_end() == program.as_bytes()).then_some(())?;
     is_session_title(&head(&path(reader, pid, "cmdline"))?).then_some(())?;
     let Process { parent, user } = sshd(reader, pid)?;
     let all = sockets(reader, pid);

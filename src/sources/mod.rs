@@ -22,16 +22,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc::Sender;
-
 pub(crate) use crate::filters::Scanned;
 use crate::filters::{Clock, Hit, Matcher, Memory, Record, Suppressed};
 use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use choice::{Choice, KMSG, journalctl};
 pub(crate) use kmsg::keep_open as keep_kernel_log_open;
 use outlet::{Bell, Outlet};
+pub(crate) use outlet::{Inbox, Taker};
 use writers::forgers;
 
 /// Longest line that is read, in bytes without its newline; the rest of a longer one is passed over.
@@ -88,9 +87,9 @@ pub(crate) struct Spec {
 static UNREAD: Mutex<stdin::Unread> = Mutex::new(stdin::Unread::new());
 
 /// Starts the thread of a source. It ends when it is stopped, or when nobody receives its reports any more.
-pub(crate) fn spawn(spec: Spec, reports: Sender<Report>) -> io::Result<Running> {
+pub(crate) fn spawn(spec: Spec, inbox: Inbox) -> io::Result<Running> {
     let bell = Arc::new(Bell::new()?);
-    let outlet = Outlet::new(spec.index, reports, Arc::clone(&bell));
+    let outlet = Outlet::new(spec.index, inbox, Arc::clone(&bell));
     let thread = std::thread::Builder::new().name(format!("source-{}", spec.index)).spawn(move || {
         let place = spec.place.clone();
         // The thread ends for one reason only: it was asked to, or nobody listens.

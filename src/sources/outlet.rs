@@ -6,8 +6,8 @@ use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
@@ -88,18 +88,59 @@ impl Wake for Unpark {
     }
 }
 
+/// Hits that are few: to count them takes no longer than to wake another thread that does.
+const FEW: usize = 32;
+
+/// Takes what sources bring.
+pub(crate) trait Taker: Send + Sync {
+    /// Never waits: gives back what is to be queued.
+    fn take(&self, batch: Batch) -> Option<Batch>;
+}
+
+/// Where the reports of all sources go: into a bounded queue, or at once to the one who empties it.
+#[derive(Clone)]
+pub(crate) struct Inbox {
+    queue: Sender<Report>,
+    /// Reports on their way through the queue: nothing overtakes them.
+    queued: Arc<AtomicUsize>,
+    taker: Weak<dyn Taker>,
+}
+
+impl Inbox {
+    pub(crate) fn new(queue: Sender<Report>, taker: Weak<dyn Taker>) -> Inbox {
+        Inbox { queue, queued: Arc::default(), taker }
+    }
+
+    /// To be said of each report that came through the queue, by the taker while nobody else can take; and of one that
+    /// was not sent after all.
+    pub(crate) fn taken(&self) {
+        self.queued.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Hands over a small batch on this thread; gives back what is to be queued.
+    fn hand_over(&self, batch: Batch) -> Option<Batch> {
+        if batch.hits.len() > FEW || self.queued.load(Ordering::Acquire) > 0 {
+            return Some(batch);
+        }
+        match self.taker.upgrade() {
+            Some(taker) => taker.take(batch),
+            None => Some(batch),
+        }
+    }
+}
+
 /// Where the reports of one source go.
 pub(super) struct Outlet {
     source: usize,
-    reports: Sender<Report>,
+    inbox: Inbox,
     bell: Arc<Bell>,
     /// The last trouble that was reported and is not over, per log.
     troubles: HashMap<Arc<str>, String>,
 }
 
 impl Outlet {
-    pub(super) fn new(source: usize, reports: Sender<Report>, bell: Arc<Bell>) -> Outlet {
-        Outlet { source, reports, bell, troubles: HashMap::new() }
+    pub(super) fn new(source: usize, inbox: Inbox, bell: Arc<Bell>) -> Outlet {
+        Outlet { source, inbox, bell, troubles: HashMap::new() }
     }
 
     pub(super) fn source(&self) -> usize {
@@ -114,7 +155,8 @@ impl Outlet {
     pub(super) fn send(&self, report: Report) -> Result<(), Stopped> {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut context = Context::from_waker(&waker);
-        let mut sending = pin!(self.reports.send(report));
+        let mut sending = pin!(self.inbox.queue.send(report));
+        self.inbox.queued.fetch_add(1, Ordering::Relaxed);
         while !self.bell.is_stopped() {
             match sending.as_mut().poll(&mut context) {
                 Poll::Ready(Ok(())) => return Ok(()),
@@ -122,11 +164,16 @@ impl Outlet {
                 Poll::Pending => std::thread::park(),
             }
         }
+        // It never came.
+        self.inbox.taken();
         Err(Stopped)
     }
 
     pub(super) fn batch(&self, batch: Batch) -> Result<(), Stopped> {
-        self.send(Report::Batch(batch))
+        match self.inbox.hand_over(batch) {
+            Some(batch) => self.send(Report::Batch(batch)),
+            None => Ok(()),
+        }
     }
 
     /// Reports what is wrong with a log, unless just that was said last.
@@ -168,5 +215,65 @@ impl Outlet {
 
     pub(super) fn ended(&self) -> Result<(), Stopped> {
         self.send(Report::Ended { source: self.source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::mpsc::channel;
+
+    use super::*;
+    use crate::sources::tests::hit;
+    use crate::time::Timestamp;
+
+    /// Takes what comes, but only while it is free.
+    #[derive(Default)]
+    struct Desk {
+        is_free: AtomicBool,
+        taken: Mutex<Vec<u64>>,
+    }
+
+    impl Taker for Desk {
+        fn take(&self, batch: Batch) -> Option<Batch> {
+            if !self.is_free.load(Ordering::Relaxed) {
+                return Some(batch);
+            }
+            self.taken.lock().unwrap().push(batch.lines);
+            None
+        }
+    }
+
+    fn batch(lines: u64, hits: usize) -> Batch {
+        let hits = (0..hits).map(|_| hit(Timestamp::EPOCH, b"")).collect();
+        Batch { source: 0, log: "a.log".into(), hits, position: None, warm: false, lines, bytes: 0, latest: None }
+    }
+
+    #[test]
+    fn a_small_batch_is_taken_at_once_unless_another_one_queues() {
+        let desk = Arc::new(Desk::default());
+        let taker: Weak<Desk> = Arc::downgrade(&desk);
+        let (queue, mut reports) = channel(4);
+        let inbox = Inbox::new(queue, taker);
+        let outlet = Outlet::new(0, inbox.clone(), Arc::new(Bell::new().unwrap()));
+        let mut queued = |inbox: &Inbox| {
+            let Ok(Report::Batch(batch)) = reports.try_recv() else { return None };
+            inbox.taken();
+            Some(batch.lines)
+        };
+        outlet.batch(batch(1, 1)).unwrap();
+        desk.is_free.store(true, Ordering::Relaxed);
+        outlet.batch(batch(2, 1)).unwrap();
+        assert!(desk.taken.lock().unwrap().is_empty(), "none overtakes the first, which queues");
+        assert_eq!([queued(&inbox), queued(&inbox), queued(&inbox)], [Some(1), Some(2), None]);
+        outlet.batch(batch(3, FEW)).unwrap();
+        outlet.batch(batch(4, FEW + 1)).unwrap();
+        outlet.batch(batch(5, 0)).unwrap();
+        assert_eq!(*desk.taken.lock().unwrap(), [3]);
+        assert_eq!([queued(&inbox), queued(&inbox)], [Some(4), Some(5)]);
+        drop(desk);
+        outlet.batch(batch(6, 0)).unwrap();
+        assert_eq!(queued(&inbox), Some(6), "nobody is there to take it");
     }
 }

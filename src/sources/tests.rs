@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::outlet::{Bell, Outlet, Stopped};
-use super::{Place, Position, Report, Scan, Scanned, Spec};
+use super::{Batch, Inbox, Place, Position, Report, Scan, Scanned, Spec, Taker};
 use crate::filters::{Clock, Effect, Evidence, Hit, Memory, Record};
 use crate::time::Timestamp;
 
@@ -57,7 +57,7 @@ impl Scan for Recorder {
 }
 
 /// A hit that carries its line.
-fn hit(time: Timestamp, line: &[u8]) -> Hit {
+pub(super) fn hit(time: Timestamp, line: &[u8]) -> Hit {
     Hit {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         time,
@@ -89,6 +89,15 @@ pub(super) fn spec(place: Place, recorder: &Arc<Recorder>) -> Spec {
     }
 }
 
+/// Takes nothing: all is queued.
+pub(super) struct Nobody;
+
+impl Taker for Nobody {
+    fn take(&self, batch: Batch) -> Option<Batch> {
+        Some(batch)
+    }
+}
+
 /// A source at work in its thread, and what it has reported.
 pub(super) struct Harness {
     bell: Arc<Bell>,
@@ -117,7 +126,7 @@ impl Harness {
     pub(super) fn with_room(room: usize, run: impl FnOnce(Outlet) -> Result<(), Stopped> + Send + 'static) -> Harness {
         let (sender, reports) = channel(room);
         let bell = Arc::new(Bell::new().unwrap());
-        let outlet = Outlet::new(0, sender, Arc::clone(&bell));
+        let outlet = Outlet::new(0, Inbox::new(sender, Weak::<Nobody>::new()), Arc::clone(&bell));
         let thread = Some(std::thread::spawn(move || drop(run(outlet))));
         Harness {
             bell,

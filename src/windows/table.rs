@@ -32,10 +32,10 @@ pub(super) struct Table {
     /// slot; then the words of the window.
     memory: Vec<u32>,
     width: usize,
-    /// How many slots there are: `most_slots`, divided by 4 as often as `quarterings` says.
+    /// How many slots there are: `most_slots`, halved as often as `halvings` says.
     slots: usize,
     most_slots: usize,
-    quarterings: u32,
+    halvings: u32,
     capacity: usize,
     len: usize,
     keys: Keys,
@@ -46,18 +46,18 @@ pub(super) struct Table {
 
 impl Table {
     /// A table for that many keys with that many words each. It grows from small; its memory stays within
-    /// [`MAX_BYTES`], except for a moment while it grows, when it is a quarter more.
+    /// [`MAX_BYTES`], except for a moment while it grows, when it is half more.
     pub(super) fn new(capacity: usize, words: usize) -> Table {
         let width = Key::WORDS + words;
         let capacity = capacity.min(MAX_BYTES / (4 * width) * 7 / 8).max(1);
         let most_slots = capacity * 8 / 7 + 1;
-        let quarterings = (most_slots / FIRST_SLOTS).checked_ilog2().unwrap_or(0) / 2;
+        let halvings = (most_slots / FIRST_SLOTS).checked_ilog2().unwrap_or(0);
         Table {
             memory: Vec::new(),
             width,
             slots: 0,
             most_slots,
-            quarterings,
+            halvings,
             capacity,
             len: 0,
             keys: Keys::by_chance(),
@@ -231,15 +231,37 @@ impl Table {
     }
 
     fn grow(&mut self) {
-        self.quarterings -= u32::from(self.slots > 0);
-        let slots = self.most_slots.div_ceil(1 << (2 * self.quarterings));
+        self.halvings -= u32::from(self.slots > 0);
+        let slots = self.most_slots.div_ceil(1 << self.halvings);
         let old = std::mem::replace(&mut self.memory, vec![0; slots * self.width]);
         (self.slots, self.len) = (slots, 0);
-        for source in old.chunks_exact(self.width) {
+        // Those at the beginning that came from around the end are the last in the order of homes.
+        let mut each = old.chunks_exact(self.width).enumerate();
+        let around = each.position(|(slot, source)| way_in(source) as usize <= slot + 1).unwrap_or(0);
+        let (around, others) = old.split_at(around * self.width);
+        let sources = others.chunks_exact(self.width).chain(around.chunks_exact(self.width));
+        self.fill(sources.filter(|source| way_in(source) > 0));
+    }
+
+    /// Puts these slots of another table into this one, which is empty. They lie in the order of their homes there, and so
+    /// nearly in that of their homes here: most have their place right behind the one before, and it need not be looked for.
+    fn fill<'s>(&mut self, sources: impl Iterator<Item = &'s [u32]>) {
+        let (mut next, mut before) = (0, 0);
+        for source in sources {
             let key = key_of(source);
-            if source[Key::WORDS - 1] >> 16 > 0 {
-                let slot = self.place(&key);
-                self.words_mut(slot).copy_from_slice(&source[Key::WORDS..]);
+            let home = self.home(&key).expect("there are slots");
+            let slot = home.max(next);
+            if home >= before && slot < self.slots {
+                self.memory[slot * self.width..(slot + 1) * self.width].copy_from_slice(source);
+                self.set_way(slot, u32::try_from(slot - home + 1).unwrap_or(u32::MAX));
+                self.len += 1;
+                (next, before) = (slot + 1, home);
+                continue;
+            }
+            let slot = self.place(&key);
+            self.words_mut(slot).copy_from_slice(&source[Key::WORDS..]);
+            while next < self.slots && self.way(next) > 0 {
+                next += 1;
             }
         }
     }
@@ -309,6 +331,11 @@ impl Table {
     pub(super) fn bytes(&self) -> usize {
         4 * self.memory.capacity()
     }
+}
+
+/// Distance from home of what lies in this slot, counted from 1; 0 where nothing does.
+fn way_in(slot: &[u32]) -> u32 {
+    slot[Key::WORDS - 1] >> 16
 }
 
 fn key_of(slot: &[u32]) -> Key {

@@ -87,7 +87,7 @@ fn a_ban_in_iptables_is_accounted_for_with_its_lines_and_the_packets_that_it_dro
 
 #[test]
 fn a_ban_in_nftables_is_accounted_for_with_its_lines_and_the_packets_that_it_dropped() {
-    a_ban_is_accounted_for("nftables", "c4_32_all");
+    a_ban_is_accounted_for("nftables", "v4_32_all");
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn seen(net: &Net, flavour: Flavour) -> Vec<(String, Option<Count>)> {
 
 #[test]
 fn entries_count_what_they_drop_and_go_on_when_they_are_renewed_or_synced_again() {
-    for flavour in ALL {
+    for flavour in WITH_BOTH_NFTABLES {
         let net = Net::new();
         let [guard, one, two, ..] = SIDES[0];
         let mut backend = net.open(flavour, |_| ());
@@ -54,31 +54,35 @@ fn entries_count_what_they_drop_and_go_on_when_they_are_renewed_or_synced_again(
 }
 
 #[test]
-fn sets_of_a_version_that_did_not_count_are_replaced_and_no_packet_passes_meanwhile() {
+fn sets_of_a_version_that_counted_otherwise_are_replaced_and_no_packet_passes_meanwhile() {
     for flavour in [Flavour::Nft, Flavour::Nftables] {
         let net = Net::new();
         let [guard, one, ..] = SIDES[0];
-        // As version 0.1.0 left them: the same rules, sets without counters.
         let mut backend = net.open(flavour, |_| ());
         net.guard(|| backend.sync(&[entry("10.99.1.2/32", 600)], Timestamp::now())).unwrap();
         if flavour == Flavour::Nftables {
-            let table = net
-                .run("nft list table inet banward")
-                .replace("c4_32_all", "v4_32_all")
-                .replace("c6_64_all", "v6_64_all");
-            let lines = table.lines().filter(|line| line.trim() != "counter");
-            let old: Vec<String> = lines.map(|line| line.replace("counter packets 0 bytes 0 ", "")).collect();
+            // Bans that count themselves.
+            let old = "flags timeout; counter; elements = { 10.99.1.2 timeout 600s }";
+            let script = format!(
+                "delete table inet banward
+                 table inet banward {{
+                   set c4_32_all {{ type ipv4_addr; {old} }}
+                   chain sources {{ ip saddr @c4_32_all drop; }}
+                   chain input {{ type filter hook input priority -10; jump sources; }}
+                 }}"
+            );
             let file = std::env::temp_dir().join(&net.guarded);
-            std::fs::write(&file, format!("delete table inet banward\n{}\n", old.join("\n"))).unwrap();
+            std::fs::write(&file, script).unwrap();
             net.run(&format!("nft -f {}", file.display()));
             std::fs::remove_file(file).unwrap();
         } else {
+            // A set without counters.
             net.run("ipset create OLD hash:net timeout 0 hashsize 1024 maxelem 1048576");
             net.run("ipset add OLD 10.99.1.2 timeout 600");
             net.run("ipset swap OLD BANWARD-4-all");
             net.run("ipset destroy OLD");
+            assert_eq!(seen(&net, flavour), [("10.99.1.2/32".to_owned(), None)], "{flavour:?}: it does not count");
         }
-        assert_eq!(seen(&net, flavour), [("10.99.1.2/32".to_owned(), None)], "{flavour:?}: it does not count");
         drop(backend);
         let flood = net.flood(one, guard);
         let mut backend = net.open(flavour, |_| ());
@@ -89,8 +93,33 @@ fn sets_of_a_version_that_did_not_count_are_replaced_and_no_packet_passes_meanwh
         if flavour == Flavour::Nft {
             assert!(net.run("ipset save").contains("counters"));
         } else {
-            assert!(!net.run("nft list table inet banward").contains("v4_32_all"));
+            assert!(!net.run("nft list table inet banward").contains("c4_32_all"));
         }
+    }
+}
+
+#[test]
+fn a_source_that_finds_no_room_to_be_counted_is_shut_out_all_the_same() {
+    for flavour in [Flavour::Nftables, Flavour::OldNftables] {
+        let net = Net::new();
+        let [guard, one, two, other, guard_too] = SIDES[0];
+        let mut backend = net.open(flavour, |_| ());
+        net.guard(|| backend.sync(&[one, two].map(|bad| entry(bad, 600)), Timestamp::now())).unwrap();
+        assert!(!net.ping(one, guard));
+        let others = (1..65_535_u32).map(|number| format!("20.0.{}.{}", number >> 8, number & 255));
+        let file = std::env::temp_dir().join(&net.guarded);
+        let others = others.collect::<Vec<_>>().join(", ");
+        std::fs::write(&file, format!("add element inet banward n4_32_all {{ {others} }}")).unwrap();
+        net.run(&format!("nft -f {}", file.display()));
+        std::fs::remove_file(file).unwrap();
+        assert!(!net.reaches(two, guard), "{flavour:?}: there is no room for it");
+        let packets = seen(&net, flavour).into_iter().map(|(_, count)| count.unwrap().packets);
+        assert_eq!(packets.map(|packets| packets > 0).collect::<Vec<_>>(), [true, false], "{flavour:?}");
+        let changes = [clear(two), Change::Set(entry(other, 600))];
+        net.guard(|| backend.apply(&changes, Timestamp::now())).unwrap();
+        assert!(net.reaches(two, guard) && !net.reaches(other, guard_too), "{flavour:?}");
+        net.guard(|| backend.sync(&[entry(one, 600)], Timestamp::now())).unwrap();
+        assert!(!net.run("nft list set inet banward n4_32_all").contains("20.0.0.1"), "{flavour:?}");
     }
 }
 

@@ -84,7 +84,7 @@ fn what_is_refused_is_answered_whichever_part_of_a_list_it_was_in_and_never_coun
     let listed = ["192.0.2.7", "192.0.2.8"].map(str::to_owned).into_iter().chain(addresses);
     let changes: Vec<Change> = listed.map(|address| Change::Set(entry(&address, 600))).collect();
     let (done, answer) = tokio::sync::oneshot::channel();
-    owner.send(Command::Apply(changes, Some(done)));
+    owner.task.apply(changes, Some(done));
     let answer = answer.blocking_recv().unwrap();
     assert_eq!(answer, Err("the enforcer refuses this: 192.0.2.7 may not be banned (and 1 more)".to_owned()));
     eventually("all others are held", || owner.task.installed() == 3001);

@@ -1,5 +1,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -46,8 +47,17 @@ impl Tree {
         }
     }
 
+    fn probe(&self, which: &[Protect]) -> Probed {
+        probe_below(self.0.path(), which, &mut Processes::default(), Instant::now())
+    }
+
+    /// What the kernel says of the number that it gave out last, to this process.
+    fn number(&self, last: u32) {
+        self.write("proc/loadavg", format!("0.00 0.00 0.00 1/84 {last}\n").as_bytes());
+    }
+
     fn found(&self, protect: Protect) -> Vec<String> {
-        let probed = probe_below(self.0.path(), &[protect]);
+        let probed = self.probe(&[protect]);
         assert!(probed.troubles.is_empty(), "{:?}", probed.troubles);
         assert!(probed.networks.iter().all(|(_, what)| *what == protect));
         probed.networks.iter().map(|(network, _)| network.to_string()).collect()
@@ -160,6 +170,65 @@ fn a_session_that_ends_while_it_is_looked_at_does_not_hide_the_others() {
     assert!(tree.found(Protect::AdminSessions).contains(&"198.51.100.8/32".to_owned()));
 }
 
+/// Looks at the same tree again and again; at what time is said in seconds.
+struct Looks<'a>(&'a Tree, Processes, Instant);
+
+impl Looks<'_> {
+    fn at(&mut self, second: u64) -> Vec<String> {
+        let now = self.2 + Duration::from_secs(second);
+        let probed = probe_below(self.0.0.path(), &[Protect::AdminSessions], &mut self.1, now);
+        probed.networks.iter().map(|(network, _)| network.to_string()).collect()
+    }
+}
+
+#[test]
+fn who_looks_again_finds_new_sessions_keeps_those_there_are_and_forgets_those_that_ended() {
+    let tree = Tree::new(&[]);
+    tree.link("proc/self", &std::process::id().to_string());
+    tree.number(10);
+    tree.process(9, 1, 0, SSHD, LISTENER, &[100]);
+    tree.process(10, 1, 0, "/usr/bin/bash", "bash", &[]);
+    let mut looks = Looks(&tree, Processes::default(), Instant::now());
+    assert_eq!((looks.at(0), looks.at(60)), (vec![], vec![]));
+    // Its number is given out before it can be seen, and it becomes sshd a moment later.
+    tree.number(12);
+    assert_eq!(looks.at(75), [""; 0]);
+    tree.process(12, 9, 0, "/usr/lib/systemd/systemd", "(sshd)", &[202]);
+    assert_eq!(looks.at(90), [""; 0]);
+    fs::remove_dir_all(tree.0.path().join("proc/12")).unwrap();
+    tree.process(12, 9, 0, SSHD, "sshd: root@notty", &[202]);
+    assert_eq!(looks.at(105), ["198.51.100.8/32"]);
+    assert_eq!(looks.at(600), ["198.51.100.8/32"]);
+    fs::remove_dir_all(tree.0.path().join("proc/12")).unwrap();
+    assert_eq!(looks.at(615), [""; 0]);
+}
+
+#[test]
+fn all_processes_are_looked_at_where_numbers_begin_anew_and_now_and_then() {
+    let tree = Tree::new(&[]);
+    tree.link("proc/self", &std::process::id().to_string());
+    tree.number(9999);
+    let mut looks = Looks(&tree, Processes::default(), Instant::now());
+    assert_eq!((looks.at(0), looks.at(60)), (vec![], vec![]));
+    tree.process(10, 1, 0, SSHD, "sshd: root@notty", &[201]);
+    assert_eq!(looks.at(75), [""; 0], "it was there before, as something else");
+    assert_eq!(looks.at(960), ["198.51.100.7/32"]);
+    tree.process(11, 1, 0, SSHD, "sshd: root@notty", &[202]);
+    tree.number(11);
+    assert_eq!(looks.at(1035), ["198.51.100.7/32", "198.51.100.8/32"]);
+}
+
+#[test]
+fn where_processes_are_numbered_by_others_all_are_looked_at_each_time() {
+    let tree = Tree::new(&[]);
+    tree.link("proc/self", "1");
+    tree.number(9999);
+    let mut looks = Looks(&tree, Processes::default(), Instant::now());
+    assert_eq!((looks.at(0), looks.at(60)), (vec![], vec![]));
+    tree.process(10, 1, 0, SSHD, "sshd: root@notty", &[201]);
+    assert_eq!(looks.at(75), ["198.51.100.7/32"]);
+}
+
 #[test]
 fn a_user_cannot_forge_a_session() {
     let tree = Tree::new(&[]);
@@ -201,7 +270,7 @@ fn remote_sessions_of_logind_are_protected_unless_they_are_closing() {
 #[test]
 fn a_system_without_these_files_protects_nothing_and_is_no_trouble() {
     let which = Protect::WORDS.map(|(_, protect)| protect);
-    let probed = probe_below(Tree::new(&[]).0.path(), &which);
+    let probed = Tree::new(&[]).probe(&which);
     assert!(probed.networks.is_empty() && probed.troubles.is_empty(), "{probed:?}");
 }
 
@@ -209,7 +278,7 @@ fn a_system_without_these_files_protects_nothing_and_is_no_trouble() {
 fn what_cannot_be_read_is_said_with_the_remedy() {
     let tree = Tree::new(&[("run/systemd/sessions", "not a folder")]);
     fs::create_dir_all(tree.0.path().join("etc/resolv.conf")).unwrap();
-    let probed = probe_below(tree.0.path(), &[Protect::Resolvers, Protect::AdminSessions]);
+    let probed = tree.probe(&[Protect::Resolvers, Protect::AdminSessions]);
     let said: Vec<String> = probed.troubles.iter().map(ToString::to_string).collect();
     assert_eq!(said.len(), 2);
     assert!(
@@ -253,7 +322,7 @@ proptest! {
             for path in paths {
                 tree.write(path, text);
             }
-            probe_below(tree.0.path(), &Protect::WORDS.map(|(_, protect)| protect));
+            tree.probe(&Protect::WORDS.map(|(_, protect)| protect));
         }
     }
 }

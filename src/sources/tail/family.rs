@@ -84,7 +84,8 @@ impl Registry {
 
     /// Adds what was read at `offset`, if that is in the beginning of the file.
     pub(super) fn extend_head(&mut self, path: &Path, offset: u64, read: &[u8]) {
-        if let Some(head) = self.heads.get_mut(path)
+        if offset < HEAD as u64
+            && let Some(head) = self.heads.get_mut(path)
             && offset == head.len() as u64
         {
             head.extend(read.iter().take(HEAD - head.len()));
