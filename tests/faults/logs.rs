@@ -21,6 +21,8 @@ fn watching(lab: &Lab) -> Guard {
     fs::create_dir(guard.path("logs")).unwrap();
     guard.append("logs/a.log", "");
     guard.start(&lab.server);
+    // READY tells of the kernel; what is rotated away before a log is opened for the first time is an older generation.
+    eventually("the log is open", || guard.status()["sources"][0]["live"] == true);
     guard
 }
 

@@ -1,7 +1,7 @@
 //! The other names and generations of a log: where a file went that was renamed or copied away, which files came after
 //! it, and which files that match a glob are only copies of one that is read already.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,9 @@ use super::reader::{HEAD, Identity, Mark, Reader};
 
 /// Most entries of a directory that are looked at to find where a file went.
 const MAX_SIBLINGS: usize = 4096;
+
+/// How often the neighbours of a log are looked at anew because they are being renamed.
+const MOST_LOOKS: u32 = 16;
 
 /// Most files whose marks are remembered; beyond it, those that no log reads now are forgotten.
 const MAX_MARKS: usize = 16_384;
@@ -129,19 +132,17 @@ pub(super) fn find(names: &Names, mark: Mark, wanted: Option<Identity>, not: Opt
     if mark.offset == 0 && wanted.is_none() {
         return None;
     }
-    let candidates = names.neighbours().into_iter().filter_map(|path| Reader::open(&path, mark).ok());
     let known = |reader: &Reader| Some(reader.identity) == wanted;
-    candidates
-        // With nothing read there is nothing to compare, and only the very file will do.
-        .filter(|reader| mark.offset > 0 || known(reader))
-        .filter(|reader| Some(reader.identity) != not && reader.agrees(mark))
-        .max_by_key(|reader| (known(reader), reader.born))
+    // With nothing read there is nothing to compare, and only the very file will do.
+    let comes_in_question = |reader: &Reader| mark.offset > 0 || known(reader);
+    let has_it = |reader: &Reader| Some(reader.identity) != not && reader.agrees(mark);
+    let candidates = names.open(|_| true, mark, |reader| comes_in_question(reader) && has_it(reader));
+    candidates.into_iter().max_by_key(|reader| (known(reader), reader.born))
 }
 
 /// All generations of a log but the one that is called like it.
 pub(super) fn generations_of(names: &Names) -> Vec<Reader> {
-    let paths = names.neighbours().into_iter().filter(|path| names.is_generation(path));
-    paths.filter_map(|path| Reader::open(&path, Mark::BEGINNING).ok()).collect()
+    names.open(|path| names.is_generation(path), Mark::BEGINNING, |_| true)
 }
 
 /// The generations of a log that came after `reader`, oldest first: by their last writing, for a file that is truncated
@@ -168,7 +169,6 @@ pub(super) fn successors(
         .filter(|other| !is_current(other))
         .collect();
     readers.sort_by_key(|reader| reader.written);
-    readers.dedup_by_key(|reader| reader.identity);
     readers
 }
 
@@ -179,6 +179,32 @@ impl Names<'_> {
             let Some([b'.' | b'-', number @ ..]) = suffix(path, name) else { return false };
             !number.is_empty() && number.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-')
         })
+    }
+
+    /// Opens the neighbours that are wanted by name, each once, and keeps those that are wanted for what they are. A
+    /// rotation gives one file the name of another: as long as names change while they are opened, a file may have been
+    /// under neither name when that was looked at.
+    fn open(&self, wanted: impl Fn(&Path) -> bool, mark: Mark, keep: impl Fn(&Reader) -> bool) -> Vec<Reader> {
+        let look = || -> BTreeMap<PathBuf, Identity> {
+            let identity = |path: &PathBuf| path.metadata().ok().map(|metadata| Identity::of(&metadata));
+            let paths = self.neighbours().into_iter().filter(|path| wanted(path));
+            paths.filter_map(|path| identity(&path).map(|identity| (path, identity))).collect()
+        };
+        let mut opened: Vec<Reader> = Vec::new();
+        let mut there = look();
+        for _ in 0..MOST_LOOKS {
+            for reader in there.keys().filter_map(|path| Reader::open(path, mark).ok()) {
+                if opened.iter().all(|other| other.identity != reader.identity) && keep(&reader) {
+                    opened.push(reader);
+                }
+            }
+            let now = look();
+            if now == there {
+                break;
+            }
+            there = now;
+        }
+        opened
     }
 
     /// The files beside the log whose names begin like its own up to the first dot: rotation renames `web.log` to
@@ -199,4 +225,37 @@ fn neighbours_of(path: &Path) -> Vec<PathBuf> {
     let Some(entries) = path.parent().and_then(|directory| directory.read_dir().ok()) else { return Vec::new() };
     let entries = entries.take(MAX_SIBLINGS).filter_map(Result::ok);
     entries.filter(|entry| entry.file_name().as_bytes().starts_with(stem)).map(|entry| entry.path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn no_generation_is_missed_while_all_of_them_are_renamed() {
+        const COUNT: usize = 30;
+        let folder = tempfile::tempdir().unwrap();
+        let name = |number: usize| folder.path().join(format!("a.log.{number}"));
+        (0..COUNT).for_each(|number| std::fs::write(name(number), "").unwrap());
+        let (path, over) = (folder.path().join("a.log"), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    for number in (round..round + COUNT).rev() {
+                        std::fs::rename(name(number), name(number + 1)).unwrap();
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let missing = (0..500).filter(|_| generations_of(&Names([&path; 2])).len() != COUNT).count();
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(missing, 0);
+        });
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::{Begin, Log};
 use crate::sources::outlet::Stopped;
 use crate::sources::tail::Shared;
@@ -14,8 +16,8 @@ const MISSING_TICKS: u32 = 60;
 /// How many ticks a name may lead nowhere, as in the middle of a rotation, before that is a trouble.
 const PATIENCE_TICKS: u32 = 5;
 
-/// The clock by which inodes are stamped goes in steps, of 10 ms at most (`CONFIG_HZ` is 100 or more).
-const INODE_CLOCK_TICK: Duration = Duration::from_millis(10);
+/// An inode is stamped before it has a name, by so much where its maker has to wait in between.
+const BEFORE_NAMED: Duration = Duration::from_millis(10);
 
 /// A file that was last written before this has had all its changes noticed.
 const RECENT: Duration = Duration::from_secs(10);
@@ -50,6 +52,8 @@ impl Log {
 
     /// Looks where the path leads. Says whether there is another file to read now.
     pub(super) fn follow(&mut self, tick: bool, shared: &mut Shared) -> Result<bool, Stopped> {
+        // Before the look: what is made while this thread waits for a processor comes after what it has seen.
+        let now = inode_clock();
         let metadata = match std::fs::metadata(&self.path) {
             Ok(metadata) => metadata,
             Err(error) => return self.cannot_follow(error.into(), tick, shared),
@@ -57,7 +61,7 @@ impl Log {
         let identity = Identity::of(&metadata);
         let is_current = self.generations.back().is_some_and(|current| current.identity == identity);
         if is_current && self.begin.is_none() {
-            self.confirmed = SystemTime::now();
+            self.confirmed = now;
             self.arrived(shared)?;
             return Ok(false);
         }
@@ -73,7 +77,7 @@ impl Log {
         match Reader::open(&self.path, Mark::BEGINNING) {
             Ok(reader) => {
                 self.arrived(shared)?;
-                self.change_to(reader, shared)
+                self.change_to(reader, now, shared)
             }
             Err(error) => self.cannot_follow(error, tick, shared),
         }
@@ -85,8 +89,8 @@ impl Log {
         shared.outlet.recovered(&self.name)
     }
 
-    /// The path leads to a file that is not read yet.
-    fn change_to(&mut self, reader: Reader, shared: &mut Shared) -> Result<bool, Stopped> {
+    /// The path leads to a file that is not read yet; `now` is a time before that was seen.
+    fn change_to(&mut self, reader: Reader, now: SystemTime, shared: &mut Shared) -> Result<bool, Stopped> {
         let first = self.begin.is_some();
         if let Some(begin) = self.begin.take() {
             self.begin_with(begin, Some(reader), shared)?;
@@ -94,7 +98,7 @@ impl Log {
             self.generations.extend(self.passed_by(Some(&reader), shared));
             self.generations.push_back(reader);
         }
-        self.confirmed = SystemTime::now();
+        self.confirmed = now;
         self.ticks = if first { self.ticks } else { 0 };
         self.real = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         self.hold_all(shared);
@@ -129,8 +133,7 @@ impl Log {
 
     /// Whether a file was made after the path was last seen to lead to the file that is read, and was not read yet.
     fn is_new(&self, other: &Reader, shared: &Shared) -> bool {
-        let seen = self.confirmed.checked_sub(INODE_CLOCK_TICK).unwrap_or(SystemTime::UNIX_EPOCH);
-        other.born >= seen && !shared.registry.has_read(other, &self.name)
+        other.born >= self.confirmed && !shared.registry.has_read(other, &self.name)
     }
 
     /// The path leads nowhere, or to something that cannot be read.
@@ -182,6 +185,13 @@ impl Log {
         }
         Ok(false)
     }
+}
+
+/// The earliest stamp of an inode that gets its name now. The clock of stamps goes in steps, and in longer ones where a
+/// virtual machine waits for its processors (`inode_set_ctime_current` in `fs/inode.c`).
+fn inode_clock() -> SystemTime {
+    let coarse = Duration::try_from(clock_gettime(ClockId::RealtimeCoarse)).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + coarse.saturating_sub(BEFORE_NAMED)
 }
 
 /// Whether a file that was written at this time may have changed in ways that were not noticed yet.
