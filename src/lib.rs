@@ -18,6 +18,9 @@ mod keyed;
 // leaf: very many small entries in order
 mod leaves;
 
+// leaf: very many prefixes in order
+mod netmap;
+
 // files that people write → the configuration, or all that is wrong with it
 mod config;
 

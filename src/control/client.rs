@@ -41,23 +41,18 @@ impl Connection {
 
     /// Sends a command. The answer must be read to its end before the next command is sent.
     pub(crate) fn ask(&mut self, command: Command) -> Result<Answer<'_>, Error> {
-        let patience = match command {
-            Command::Events => None,
-            Command::Import { .. } | Command::TakeOver { .. } | Command::Unban { .. } => Some(PATIENCE_WITH_MANY),
-            _ => Some(PATIENCE),
-        };
-        let mut request = serde_json::to_vec(&Request { version: VERSION, command }).map_err(Error::Malformed)?;
-        request.push(b'\n');
-        if request.len() > MAX_REQUEST {
-            return Err(Error::RequestTooLong(request.len()));
-        }
-        self.send(&request, patience)?;
-        Ok(Answer { connection: self, request, patience, asked: Instant::now(), over: false })
+        self.ask_written(Written::of(command)?)
     }
 
-    fn send(&mut self, request: &[u8], patience: Option<Duration>) -> Result<(), Error> {
-        self.stream.get_ref().set_read_timeout(patience).map_err(Error::from_io)?;
-        match self.stream.get_mut().write_all(request) {
+    /// The same for one that was written before, perhaps while the last answer was waited for.
+    pub(crate) fn ask_written(&mut self, written: Written) -> Result<Answer<'_>, Error> {
+        self.send(&written)?;
+        Ok(Answer { connection: self, written, asked: Instant::now(), over: false })
+    }
+
+    fn send(&mut self, written: &Written) -> Result<(), Error> {
+        self.stream.get_ref().set_read_timeout(written.patience).map_err(Error::from_io)?;
+        match self.stream.get_mut().write_all(&written.request) {
             // A daemon that does not listen says why before it hangs up.
             Err(reason) if is_hang_up(&reason) => Ok(()),
             sent => sent.map_err(Error::from_io),
@@ -73,6 +68,29 @@ impl Connection {
             Some(_) if bounded.limit() == 0 => Err(Error::ReplyTooLong),
             _ => Err(Error::HungUp),
         }
+    }
+}
+
+/// A command as it is sent.
+pub(crate) struct Written {
+    request: Vec<u8>,
+    /// How long the daemon may take for each line of the answer; for ever where there is none.
+    patience: Option<Duration>,
+}
+
+impl Written {
+    pub(crate) fn of(command: Command) -> Result<Written, Error> {
+        let patience = match command {
+            Command::Events => None,
+            Command::Import { .. } | Command::TakeOver { .. } | Command::Unban { .. } => Some(PATIENCE_WITH_MANY),
+            _ => Some(PATIENCE),
+        };
+        let mut request = serde_json::to_vec(&Request { version: VERSION, command }).map_err(Error::Malformed)?;
+        request.push(b'\n');
+        if request.len() > MAX_REQUEST {
+            return Err(Error::RequestTooLong(request.len()));
+        }
+        Ok(Written { request, patience })
     }
 }
 
@@ -98,8 +116,7 @@ fn is_hang_up(reason: &io::Error) -> bool {
 /// The reply lines of one command, in order; ends after the one that ends the answer, or after an error.
 pub(crate) struct Answer<'a> {
     connection: &'a mut Connection,
-    request: Vec<u8>,
-    patience: Option<Duration>,
+    written: Written,
     asked: Instant,
     over: bool,
 }
@@ -130,7 +147,7 @@ impl Answer<'_> {
                 Reply::Busy => self.connection.stream = buffered(&self.connection.path)?,
                 reply => return Ok(reply),
             }
-            self.connection.send(&self.request, self.patience)?;
+            self.connection.send(&self.written)?;
         }
     }
 

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::config::problem::Severity;
-use crate::control::client::{self, Connection};
+use crate::control::client::{self, Connection, Written};
 use crate::control::{Command, IMPORT_CHUNK, Reply};
 use crate::firewall::blocklist::{self, Line, LineProblem, Parsed};
 use crate::time::{Length, Timestamp};
@@ -181,17 +181,24 @@ fn is_name_character(character: char) -> bool {
     matches!(character, 'a'..='z' | '0'..='9' | '-' | '_' | '.')
 }
 
+/// Sends a list in chunks; each is written while the daemon reads the one before.
 fn send(connection: &mut Connection, name: &str, list: &List, seconds: Option<u64>) -> Result<Outcome, Error> {
     let mut rest = list.prefixes.as_slice();
-    loop {
+    let mut write_next = || {
         let (chunk, later) = rest.split_at(rest.len().min(IMPORT_CHUNK));
         rest = later;
         let (name, prefixes, more) = (name.to_owned(), chunk.to_vec(), !rest.is_empty());
-        match connection.ask(Command::Import { name, prefixes, seconds, more })?.only()? {
-            Reply::Continue if more => {}
+        Written::of(Command::Import { name, prefixes, seconds, more }).map(|written| (written, more))
+    };
+    let (mut written, mut more) = write_next()?;
+    loop {
+        let answer = connection.ask_written(written)?;
+        let next = if more { Some(write_next()?) } else { None };
+        match (answer.only()?, next) {
+            (Reply::Continue, Some(next)) => (written, more) = next,
             // An end before the last chunk would lose the rest of the list without a word.
-            Reply::Done { .. } if more => return Err(client::Error::Unexpected.into()),
-            end => return Outcome::of(end),
+            (Reply::Done { .. }, Some(_)) => return Err(client::Error::Unexpected.into()),
+            (end, _) => return Outcome::of(end),
         }
     }
 }

@@ -78,7 +78,7 @@ enum Event {
     /// The enforcer has read the configuration again, or cannot.
     Reread(Result<(), String>),
     /// A list can be taken.
-    Judged(Judged),
+    Judged(Box<Judged>),
     /// There is nothing to be done but to hand on lists.
     Leisure,
     Stop,
@@ -234,7 +234,7 @@ impl Ears {
             () = std::future::ready(()), if wants.deadline => Event::Deadline,
             () = self.rings.heard() => Event::Deadline,
             Some(call) = self.calls.recv() => Event::Call(call),
-            Some(judged) = self.judged.recv() => Event::Judged(judged),
+            Some(judged) = self.judged.recv() => Event::Judged(Box::new(judged)),
             Some(report) = self.reports.recv(), if wants.reports => Event::Source(report),
             // After whatever else this thread has to do: it serves the clients too.
             () = tokio::task::yield_now(), if wants.leisure => Event::Leisure,
@@ -281,7 +281,7 @@ impl Guard {
             Event::Files => self.look_at_files(Timestamp::now()),
             Event::Deadline => self.on_deadline()?,
             Event::Reload => self.on_hangup(ears),
-            Event::Judged(judged) => self.on_judged(judged),
+            Event::Judged(judged) => self.on_judged(*judged),
             Event::Leisure => self.hand_on(),
             Event::Reread(result) => self.settle("enforcer", result.err()),
             Event::Orphaned(name) => {

@@ -10,7 +10,8 @@ use regex_syntax::hir::{Hir, HirKind, Look, Repetition};
 
 use super::bytes::Bytes;
 
-/// Most steps taken on one text; some of them are calls within calls.
+/// Most runs, choices and tries on one text; some of them are calls within calls. Between two of these there are never more
+/// steps than nodes.
 const FUEL: usize = 1024;
 
 /// A run of so many bytes is one step.
@@ -114,7 +115,7 @@ struct Node {
 
 #[derive(Debug)]
 enum Step {
-    Text(Box<[u8]>),
+    Text(Text),
     Run(Run),
     /// One of these nodes, the first that leads on.
     Fork(Box<[Way]>),
@@ -123,6 +124,16 @@ enum Step {
     Start,
     End,
     Done,
+}
+
+/// A fixed text.
+#[derive(Debug)]
+struct Text {
+    bytes: Box<[u8]>,
+    /// The first eight of them, the first in the lowest place; 0 where it has fewer.
+    word: u64,
+    /// The bytes of `word` that count.
+    mask: u64,
 }
 
 /// Bytes of a set.
@@ -152,8 +163,13 @@ impl Steps {
         let mut builder = Builder { nodes: Vec::new(), bytes: 0 };
         let done = builder.push(Step::Done, 0)?;
         let end = if whole { builder.push(Step::End, done)? } else { done };
-        let first = builder.add(hir, end)?;
-        Some(Steps { nodes: builder.finish(), first })
+        let mut first = builder.add(hir, end)?;
+        let nodes = builder.finish();
+        // There it is, for that is where a text is looked at.
+        while let Node { step: Step::Start, next, .. } = nodes[first] {
+            first = next;
+        }
+        Some(Steps { nodes, first })
     }
 
     /// Where the groups stand, if the text matches from its beginning on.
@@ -191,11 +207,10 @@ impl Walk<'_> {
     fn from(&mut self, mut node: usize, mut at: usize) -> Result<bool, Spent> {
         let nodes = self.nodes;
         loop {
-            self.burn(1)?;
             let Node { step, next, .. } = &nodes[node];
             node = *next;
             match step {
-                Step::Text(text) if self.text[at..].starts_with(text) => at += text.len(),
+                Step::Text(text) if text.begins(&self.text[at..]) => at += text.bytes.len(),
                 Step::Start if at == 0 => {}
                 Step::End if at == self.text.len() => {}
                 Step::Text(_) | Step::Start | Step::End => return Ok(false),
@@ -203,6 +218,7 @@ impl Walk<'_> {
                 Step::Open(group) => self.spans.open(*group, at),
                 Step::Close(group) => self.spans.close(*group, at),
                 Step::Fork(ways) => {
+                    self.burn(1)?;
                     let (mut last, rest) = (None, &self.text[at..]);
                     let begins =
                         |way: &&Way| way.first.is_none_or(|first| rest.first().is_none_or(|byte| *byte == first));
@@ -222,10 +238,11 @@ impl Walk<'_> {
                     if length < run.least {
                         return Ok(false);
                     }
-                    self.burn(length / BYTES_PER_STEP)?;
+                    self.burn(1 + length / BYTES_PER_STEP)?;
                     at += length;
                 }
                 Step::Run(run) => {
+                    self.burn(1)?;
                     let Some(mut lengths) = self.lengths(run, &nodes[node], at)? else { return Ok(false) };
                     while lengths.len() > 1 {
                         let length = self.length(&lengths, run.greedy, &nodes[node], at)?;
@@ -246,6 +263,7 @@ impl Walk<'_> {
 
     /// The same for one of several ways: if it leads nowhere, the groups are where they were.
     fn leads_on(&mut self, node: usize, at: usize) -> Result<bool, Spent> {
+        self.burn(1)?;
         let before = self.spans;
         let found = self.from(node, at)?;
         if !found {
@@ -289,6 +307,25 @@ impl Walk<'_> {
     }
 }
 
+impl Text {
+    fn new(bytes: Box<[u8]>) -> Text {
+        let byte = |at: usize| bytes.get(at).copied();
+        let eight = std::array::from_fn(|at| byte(at).unwrap_or_default());
+        let mask = std::array::from_fn(|at| byte(at).map_or(0, |_| u8::MAX));
+        Text { word: u64::from_le_bytes(eight), mask: u64::from_le_bytes(mask), bytes }
+    }
+
+    /// Whether `rest` begins with it. Most texts are short, or differ soon: that costs no call.
+    #[inline]
+    fn begins(&self, rest: &[u8]) -> bool {
+        match rest.first_chunk() {
+            Some(eight) if (u64::from_le_bytes(*eight) ^ self.word) & self.mask != 0 => false,
+            Some(_) if self.bytes.len() <= size_of_val(&self.word) => true,
+            _ => rest.starts_with(&self.bytes),
+        }
+    }
+}
+
 impl Run {
     fn new(set: Bytes, least: usize, most: usize, greedy: bool) -> Run {
         Run { set, any: set == Bytes::ALL, least, most, greedy, full: false }
@@ -314,9 +351,9 @@ impl Builder {
         let (least, most, firsts) = behind.unwrap_or((0, None, Bytes::ALL));
         let add = |bytes: usize| most.and_then(|most| most.checked_add(bytes));
         let (least, most, firsts) = match &step {
-            Step::Text(text) => {
-                self.bytes += text.len();
-                (least + text.len(), add(text.len()), text.first().map_or(firsts, |first| Bytes::one(*first)))
+            Step::Text(Text { bytes, .. }) => {
+                self.bytes += bytes.len();
+                (least + bytes.len(), add(bytes.len()), bytes.first().map_or(firsts, |first| Bytes::one(*first)))
             }
             Step::Run(run) => {
                 let firsts = if run.least > 0 { run.set } else { run.set.with(&firsts) };
@@ -345,7 +382,7 @@ impl Builder {
     fn add(&mut self, hir: &Hir, next: usize) -> Option<usize> {
         match hir.kind() {
             HirKind::Empty => Some(next),
-            HirKind::Literal(literal) => self.push(Step::Text(literal.0.clone()), next),
+            HirKind::Literal(literal) => self.push(Step::Text(Text::new(literal.0.clone())), next),
             HirKind::Class(_) => self.push(Step::Run(Run::new(set(hir)?, 1, 1, true)), next),
             HirKind::Look(Look::Start) => self.push(Step::Start, next),
             HirKind::Look(Look::End) => self.push(Step::End, next),
@@ -359,10 +396,18 @@ impl Builder {
                 self.push(Step::Open(group), inside)
             }
             HirKind::Concat(parts) => parts.iter().rev().try_fold(next, |next, part| self.add(part, next)),
-            HirKind::Alternation(parts) => {
-                let ways = parts.iter().map(|part| self.add(part, next)).collect::<Option<Vec<_>>>()?;
+            HirKind::Alternation(_) => {
+                let ways = self.ways(hir, next)?;
                 self.push(fork(&ways), next)
             }
+        }
+    }
+
+    /// The ways through a piece to `next`, in their order.
+    fn ways(&mut self, hir: &Hir, next: usize) -> Option<Vec<usize>> {
+        match hir.kind() {
+            HirKind::Alternation(parts) => parts.iter().map(|part| self.add(part, next)).collect(),
+            _ => Some(vec![self.add(hir, next)?]),
         }
     }
 
@@ -385,13 +430,16 @@ impl Builder {
             let most = max.map_or(usize::MAX, |max| max as usize);
             return self.push(Step::Run(Run::new(set, *min as usize, most, *greedy)), next);
         }
-        let optional = |inside: usize, next: usize| if *greedy { [inside, next] } else { [next, inside] };
+        let optional = |mut inside: Vec<usize>| {
+            inside.insert(if *greedy { inside.len() } else { 0 }, next);
+            inside
+        };
         let mut first = next;
         match max {
             Some(max) if *max <= MOST_COPIES => {
                 for _ in *min..*max {
-                    let inside = self.add(sub, first)?;
-                    first = self.push(fork(&optional(inside, next)), next)?;
+                    let inside = self.ways(sub, first)?;
+                    first = self.push(fork(&optional(inside)), next)?;
                 }
             }
             // A round that takes no byte would go on for ever.
@@ -403,11 +451,11 @@ impl Builder {
                 let (entry, inside) = match run_and_rest(sub).filter(|_| *greedy) {
                     Some((run, rest)) => {
                         let run = self.push(run, first)?;
-                        (run, self.add(&rest, run)?)
+                        (run, self.ways(&rest, run)?)
                     }
-                    None => (first, self.add(sub, first)?),
+                    None => (first, self.ways(sub, first)?),
                 };
-                let ways = optional(inside, next);
+                let ways = optional(inside);
                 (_, _, self.nodes[first].firsts) = self.of_nodes(&ways)?;
                 self.nodes[first].step = fork(&ways);
                 first = entry;

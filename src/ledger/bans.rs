@@ -1,4 +1,4 @@
-//! The bans that stand, by prefix and owner, in memory: some fifty bytes for each, because what many have in common is
+//! The bans that stand, by prefix and owner, in memory: thirty to forty bytes for each, because what many have in common is
 //! kept once.
 
 use std::collections::BTreeMap;
@@ -8,9 +8,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::causes::{Cause, CauseId, Causes};
-use super::{Ban, MANUAL, Scope, nets};
+use super::{Ban, MANUAL, Scope};
 use crate::filters::Evidence;
-use crate::leaves::Leaves;
+use crate::netmap::NetMap;
 use crate::policy::breaker::{Standing, covered};
 use crate::time::{Timestamp, Until};
 
@@ -59,7 +59,7 @@ impl Row {
 /// Every owner's claim on every prefix. A prefix without an owner is in neither map.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bans {
-    by_prefix: Leaves<IpNet, Row>,
+    by_prefix: NetMap<Row>,
     /// The second owner of a prefix and those after it: few prefixes have any.
     others: BTreeMap<IpNet, Vec<Row>>,
     causes: Causes,
@@ -74,12 +74,10 @@ impl Bans {
         self.by_prefix.get(prefix).map(|row| self.bans_of(*prefix, row).collect()).unwrap_or_default()
     }
 
-    /// What one owner bans of exactly this prefix, and until when. Allocates nothing.
-    pub(super) fn claim(&self, prefix: &IpNet, jail: &str) -> Option<(&Scope, Until)> {
-        self.rows_of(prefix, self.by_prefix.get(prefix)?).find_map(|row| {
-            let cause = self.causes.get(row.cause);
-            (*cause.jail == *jail).then(|| (&cause.scope, row.until()))
-        })
+    /// Who bans exactly this prefix, why, and until when; in no order. Allocates nothing.
+    pub(super) fn claims_of(&self, prefix: IpNet) -> impl Iterator<Item = (&Cause, Until)> {
+        let rows = self.by_prefix.get(&prefix).into_iter().chain(self.others_of(&prefix));
+        rows.map(|row| (self.causes.get(row.cause), row.until()))
     }
 
     pub(super) fn is_banned(&self, prefix: &IpNet) -> bool {
@@ -139,7 +137,7 @@ impl Bans {
                 firsts.push((prefix, row));
             }
         }
-        self.by_prefix = Leaves::of_sorted(firsts);
+        self.by_prefix = NetMap::of_sorted(firsts);
     }
 
     pub(super) fn take_cause(&mut self, cause: Cause) -> CauseId {
@@ -178,41 +176,42 @@ impl Bans {
     }
 
     pub(super) fn covering(&self, prefix: IpNet) -> impl Iterator<Item = Ban> {
-        nets::covering(&self.by_prefix, prefix).flat_map(|(net, row)| self.bans_of(net, row))
+        self.by_prefix.covering(prefix).flat_map(|(net, row)| self.bans_of(net, row))
     }
 
     pub(super) fn within(&self, prefix: IpNet) -> impl Iterator<Item = Ban> {
-        nets::within(&self.by_prefix, prefix).flat_map(|(net, row)| self.bans_of(*net, row))
+        self.by_prefix.within(prefix).flat_map(|(net, row)| self.bans_of(net, row))
     }
 
-    /// The bans of shorter prefixes that contain this one.
-    pub(super) fn around(&self, prefix: IpNet) -> impl Iterator<Item = Ban> {
+    /// What is banned of shorter prefixes that contain this one.
+    pub(super) fn around(&self, prefix: IpNet) -> impl Iterator<Item = (IpNet, &Scope, Until)> {
         let (family, length) = family_and_length(&prefix);
         let shorter = self.lengths.range((family, 0)..(family, length)).map(|((_, length), _)| *length);
-        let wider = shorter.filter_map(move |length| IpNet::new(prefix.addr(), length).ok());
-        wider.flat_map(|wider| self.owners(&wider.trunc()))
+        let wider = shorter.filter_map(move |length| Some(IpNet::new(prefix.addr(), length).ok()?.trunc()));
+        wider.flat_map(|wider| self.claims_of(wider).map(move |(cause, until)| (wider, &cause.scope, until)))
     }
 
     /// The prefixes within this one, with itself, that somebody bans.
-    pub(super) fn prefixes_within(&self, prefix: IpNet) -> impl Iterator<Item = &IpNet> {
-        nets::within(&self.by_prefix, prefix).map(|(prefix, _)| prefix)
+    pub(super) fn prefixes_within(&self, prefix: IpNet) -> impl Iterator<Item = IpNet> {
+        self.by_prefix.within(prefix).map(|(prefix, _)| prefix)
     }
 
     /// All bans by prefix, then owner.
     pub(super) fn iter(&self) -> impl Iterator<Item = Ban> {
-        self.by_prefix.iter().flat_map(|(prefix, row)| self.bans_of(*prefix, row))
+        self.by_prefix.iter().flat_map(|(prefix, row)| self.bans_of(prefix, row))
     }
 
     /// Every claim by prefix: whose, on what, since when and until when. A third of the work of making bans of them.
     pub(super) fn claims(&self) -> impl Iterator<Item = (IpNet, &Cause, Timestamp, Until)> {
-        let rows = self.by_prefix.iter().flat_map(|(prefix, row)| self.rows_of(prefix, row).map(|row| (*prefix, row)));
+        let rows =
+            self.by_prefix.iter().flat_map(|(prefix, row)| self.rows_of(&prefix, row).map(move |row| (prefix, row)));
         rows.map(|(prefix, row)| (prefix, self.causes.get(row.cause), Timestamp::from_micros(row.since), row.until()))
     }
 
     /// The rows from one prefix up to, but not with, another.
     pub(super) fn rows_between(&self, start: IpNet, end: Option<IpNet>) -> impl Iterator<Item = (IpNet, Row)> {
-        let prefixes = self.by_prefix.from(start).take_while(move |(prefix, _)| end.is_none_or(|end| **prefix < end));
-        prefixes.flat_map(|(prefix, row)| self.rows_of(prefix, row).map(|row| (*prefix, row)))
+        let prefixes = self.by_prefix.from(start).take_while(move |(prefix, _)| end.is_none_or(|end| *prefix < end));
+        prefixes.flat_map(|(prefix, row)| self.rows_of(&prefix, row).map(move |row| (prefix, row)))
     }
 
     /// Of how many bans each jail is the owner, and which packets they drop.
@@ -229,10 +228,13 @@ impl Bans {
         self.standing
     }
 
-    fn rows_of(&self, prefix: &IpNet, first: &Row) -> impl Iterator<Item = Row> {
-        // Nearly always there is not one of these.
-        let others = if self.others.is_empty() { None } else { self.others.get(prefix) };
-        std::iter::once(*first).chain(others.into_iter().flatten().copied())
+    fn rows_of(&self, prefix: &IpNet, first: &Row) -> impl Iterator<Item = Row> + use<'_> {
+        std::iter::once(*first).chain(self.others_of(prefix).iter().copied())
+    }
+
+    /// The rows of a prefix but for the first. Nearly always there is not one of any.
+    fn others_of(&self, prefix: &IpNet) -> &[Row] {
+        if self.others.is_empty() { &[] } else { self.others.get(prefix).map_or(&[], Vec::as_slice) }
     }
 
     fn bans_of(&self, prefix: IpNet, first: &Row) -> impl Iterator<Item = Ban> {

@@ -130,8 +130,9 @@ impl Ledger {
     }
 
     /// Which packets of exactly this prefix one owner bans, and until when.
-    pub(crate) fn claim(&self, prefix: &IpNet, jail: &str) -> Option<(&Scope, Until)> {
-        self.bans.claim(prefix, jail)
+    pub(crate) fn claim(&self, prefix: &IpNet, jail: &Arc<str>) -> Option<(&Scope, Until)> {
+        let theirs = self.bans.claims_of(*prefix).find(|(cause, _)| cause.jail == *jail);
+        theirs.map(|(cause, until)| (&cause.scope, until))
     }
 
     /// The bans of exactly this prefix by owner, lists not included.
@@ -151,7 +152,7 @@ impl Ledger {
         proven.map(|(prefix, _, since, _)| (since, prefix))
     }
 
-    /// All bans as they are now, for another thread: some fifty bytes for each.
+    /// All bans as they are now, for another thread: thirty to forty bytes for each.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot(self.bans.clone())
     }
@@ -225,7 +226,7 @@ impl Ledger {
             while around.last().is_some_and(|(net, _, _)| !net.contains(&prefix)) {
                 around.pop();
             }
-            for entry in self.united(prefix, own.iter().map(|(scope, until)| ((*scope).clone(), *until))) {
+            for entry in self.united(prefix, own.iter().copied()) {
                 let folds =
                     |(_, scope, until): &(IpNet, &Scope, Until)| scope.covers(&entry.scope) && *until >= entry.until;
                 if !around.iter().any(folds) {
@@ -237,19 +238,16 @@ impl Ledger {
         entries
     }
 
-    fn entries_of(&self, prefix: &IpNet) -> Vec<Entry> {
-        self.united(*prefix, self.bans.owners(prefix).into_iter().map(|ban| (ban.scope, ban.until)))
-    }
-
     /// One entry per scope of those who ban a prefix and of the lists that it is in, with the latest end.
-    fn united(&self, prefix: IpNet, owners: impl Iterator<Item = (Scope, Until)>) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = Vec::with_capacity(1);
-        let listed = self.lists.end_of(&prefix).map(|until| (Scope::default(), until));
-        for (scope, until) in owners.chain(listed) {
-            match entries.iter_mut().find(|entry| entry.scope == scope) {
-                Some(entry) => entry.until = entry.until.max(until),
-                None => entries.push(Entry { prefix, scope, until }),
-            }
+    fn united<'s>(&self, prefix: IpNet, owners: impl Iterator<Item = (&'s Scope, Until)>) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut unite = |scope: &Scope, until: Until| match entries.iter_mut().find(|entry| entry.scope == *scope) {
+            Some(entry) => entry.until = until.max(entry.until),
+            None => entries.push(Entry { prefix, scope: scope.clone(), until }),
+        };
+        owners.for_each(|(scope, until)| unite(scope, until));
+        if let Some(until) = self.lists.end_of(&prefix) {
+            unite(&Scope::default(), until);
         }
         entries
     }
@@ -257,13 +255,14 @@ impl Ledger {
     /// Whether a ban of a wider prefix drops all that this entry of a banned prefix does, for at least as long: then the
     /// kernel need not hold it. Lists neither fold nor are folded.
     pub(super) fn is_folded(&self, entry: &Entry) -> bool {
-        let includes = |ban: Ban| ban.scope.covers(&entry.scope) && ban.until >= entry.until;
-        self.bans.is_banned(&entry.prefix) && self.bans.around(entry.prefix).any(includes)
+        let includes = |(_, scope, until): (IpNet, &Scope, Until)| scope.covers(&entry.scope) && until >= entry.until;
+        self.bans.around(entry.prefix).any(includes) && self.bans.is_banned(&entry.prefix)
     }
 
     /// What the kernel is to hold of a prefix.
     fn shown(&self, prefix: &IpNet) -> Vec<Entry> {
-        let mut entries = self.entries_of(prefix);
+        let owners = self.bans.claims_of(*prefix).map(|(cause, until)| (&cause.scope, until));
+        let mut entries = self.united(*prefix, owners);
         entries.retain(|entry| !self.is_folded(entry));
         entries
     }
@@ -271,15 +270,17 @@ impl Ledger {
     /// What the kernel is to hold of a prefix and of the wider ones that are banned around it.
     pub(crate) fn wanted_around(&self, prefix: &IpNet) -> Vec<Entry> {
         let prefix = prefix.trunc();
-        let mut prefixes: Vec<IpNet> = self.bans.around(prefix).map(|ban| ban.prefix).chain([prefix]).collect();
+        let mut prefixes: Vec<IpNet> = self.bans.around(prefix).map(|(wider, ..)| wider).chain([prefix]).collect();
         prefixes.dedup();
         prefixes.iter().flat_map(|prefix| self.shown(prefix)).collect()
     }
 
     /// The same of the banned prefixes within it and, last, of itself.
     fn shown_within(&self, prefix: &IpNet) -> Vec<Entry> {
-        let inner = self.bans.prefixes_within(*prefix).filter(|inner| *inner != prefix);
-        inner.chain([prefix]).flat_map(|prefix| self.shown(prefix)).collect()
+        let inner = self.bans.prefixes_within(*prefix).filter(|inner| inner != prefix);
+        let mut shown: Vec<Entry> = inner.flat_map(|inner| self.shown(&inner)).collect();
+        shown.append(&mut self.shown(prefix));
+        shown
     }
 
     /// Changes what stands on one prefix, and says what follows for the kernel: what is folded goes, and what no longer

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Scope;
 use crate::filters::Evidence;
+use crate::keyed::Keys;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Cause {
@@ -23,7 +24,7 @@ pub(super) type CauseId = u32;
 /// All causes in use, each with the number of its bans.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Causes {
-    known: HashMap<Arc<Cause>, CauseId>,
+    known: HashMap<Arc<Cause>, CauseId, Keys>,
     slots: Vec<Slot>,
     free: Vec<CauseId>,
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Ban;
 use super::records::Record;
 use crate::filters::Evidence;
+use crate::keyed::{Keys, Net};
 use crate::time::Timestamp;
 
 /// Most prefixes whose former bans are remembered, about 25 MB; the one that has been quiet the longest goes first.
@@ -47,7 +48,7 @@ pub(crate) struct Ended {
 
 #[derive(Debug)]
 pub(super) struct History {
-    by_prefix: HashMap<IpNet, (u32, Timestamp)>,
+    by_prefix: HashMap<Net, (u32, Timestamp), Keys>,
     /// The same by last end, to forget the oldest.
     by_end: BTreeSet<(Timestamp, IpNet)>,
     /// The latest at the back.
@@ -60,7 +61,7 @@ pub(super) struct History {
 impl Default for History {
     fn default() -> History {
         History {
-            by_prefix: HashMap::new(),
+            by_prefix: HashMap::default(),
             by_end: BTreeSet::new(),
             ended: VecDeque::new(),
             sequence: 0,
@@ -71,7 +72,7 @@ impl Default for History {
 
 impl History {
     pub(super) fn past(&self, prefix: &IpNet, now: Timestamp) -> Past {
-        match self.by_prefix.get(prefix) {
+        match self.by_prefix.get(&Net(*prefix)) {
             Some(&(bans, last_end)) if last_end + self.forget_after > now => Past { bans, last_end: Some(last_end) },
             _ => Past::default(),
         }
@@ -118,7 +119,7 @@ impl History {
 
     /// Also used when a ledger is opened.
     pub(super) fn remember(&mut self, prefix: IpNet, bans: u32, last_end: Timestamp) {
-        if let Some((_, before)) = self.by_prefix.insert(prefix, (bans, last_end)) {
+        if let Some((_, before)) = self.by_prefix.insert(Net(prefix), (bans, last_end)) {
             self.by_end.remove(&(before, prefix));
         }
         self.by_end.insert((last_end, prefix));
@@ -140,7 +141,7 @@ impl History {
             && last_end + self.forget_after <= now
         {
             self.by_end.pop_first();
-            self.by_prefix.remove(&prefix);
+            self.by_prefix.remove(&Net(prefix));
             forgotten.push(prefix);
         }
         forgotten
@@ -152,7 +153,7 @@ impl History {
             return None;
         }
         let (_, prefix) = self.by_end.pop_first()?;
-        self.by_prefix.remove(&prefix);
+        self.by_prefix.remove(&Net(prefix));
         Some(prefix)
     }
 }

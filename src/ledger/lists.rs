@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Ban, Scope, listfile, nets};
+use super::{Ban, Scope, listfile};
 use crate::filters::Evidence;
+use crate::netmap;
 use crate::time::{Timestamp, Until};
 
 /// Most lists at a time.
@@ -133,12 +134,12 @@ impl Lists {
 
     /// What the lists do to the prefixes that cover `prefix`.
     pub(super) fn covering(&self, prefix: IpNet) -> impl Iterator<Item = Ban> {
-        self.0.values().flat_map(move |list| nets::covering_in(&list.prefixes, prefix).map(|net| list.as_ban(net)))
+        self.0.values().flat_map(move |list| netmap::covering_in(&list.prefixes, prefix).map(|net| list.as_ban(net)))
     }
 
     /// What the lists do to the prefixes within `prefix`.
     pub(super) fn within(&self, prefix: IpNet) -> impl Iterator<Item = Ban> {
-        self.0.values().flat_map(move |list| nets::within_in(&list.prefixes, prefix).map(|net| list.as_ban(net)))
+        self.0.values().flat_map(move |list| netmap::within_in(&list.prefixes, prefix).map(|net| list.as_ban(net)))
     }
 
     /// Takes one prefix out of every list. What it was there, and the names of the lists that are shorter now.

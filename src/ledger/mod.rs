@@ -18,7 +18,6 @@ mod keep;
 pub(crate) mod limit;
 mod listfile;
 mod lists;
-mod nets;
 mod open;
 mod pages;
 mod port;

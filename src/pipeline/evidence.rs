@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::shelf::{Shelf, Trace};
 use crate::filters::Hit;
-use crate::keyed::Keys;
+use crate::keyed::{Keys, Net};
 use crate::policy::prefix::overlap;
 use crate::policy::{Decision, Reason};
 use crate::time::{Timestamp, Until};
@@ -73,9 +73,14 @@ impl Case {
 }
 
 impl Dossiers {
-    /// Looks where the line of a hit will be kept, so that the memory there is near then.
-    pub(super) fn touch(&self, prefix: IpNet) -> u8 {
-        self.recent.touch(prefix)
+    /// The place for the lines of a prefix.
+    pub(super) fn place_of(&self, prefix: IpNet) -> usize {
+        self.recent.place_of(prefix)
+    }
+
+    /// Looks where the next line of a prefix will be kept, which has this place, so that the memory there is near then.
+    pub(super) fn look_at(&self, place: usize, prefix: IpNet) -> u8 {
+        self.recent.look_at(place, prefix)
     }
 
     /// Keeps the line of a hit.
@@ -123,26 +128,20 @@ impl Dossiers {
 
     /// The same for decisions.
     pub(super) fn cases(&self, prefix: IpNet) -> impl Iterator<Item = &Case> {
-        self.cases.iter().filter(move |(of, _)| overlap(**of, prefix)).map(|(_, case)| case)
+        self.cases.iter().filter(move |(of, _)| overlap(*of, prefix)).map(|(_, case)| case)
     }
 }
 
 /// A map of `N` to twice as many prefixes: those that were not touched for the longest time are dropped, many at once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Generations<V, const N: usize> {
-    young: HashMap<IpNet, V, Keys>,
-    old: HashMap<IpNet, V, Keys>,
-}
-
-impl<V, const N: usize> Default for Generations<V, N> {
-    fn default() -> Self {
-        let keys = Keys::by_chance();
-        Generations { young: HashMap::with_hasher(keys), old: HashMap::with_hasher(keys) }
-    }
+    young: HashMap<Net, V, Keys>,
+    old: HashMap<Net, V, Keys>,
 }
 
 impl<V: Default, const N: usize> Generations<V, N> {
     fn entry(&mut self, prefix: IpNet) -> &mut V {
+        let prefix = Net(prefix);
         if self.young.len() >= N && !self.young.contains_key(&prefix) {
             self.old.clear();
             std::mem::swap(&mut self.young, &mut self.old);
@@ -153,15 +152,14 @@ impl<V: Default, const N: usize> Generations<V, N> {
 
     /// What is kept of a prefix, if anything is.
     fn known(&mut self, prefix: IpNet) -> Option<&mut V> {
-        if !self.young.contains_key(&prefix) {
-            let value = self.old.remove(&prefix)?;
+        if let Some(value) = self.old.remove(&Net(prefix)) {
             *self.entry(prefix) = value;
         }
-        self.young.get_mut(&prefix)
+        self.young.get_mut(&Net(prefix))
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&IpNet, &V)> {
-        self.young.iter().chain(&self.old)
+    fn iter(&self) -> impl Iterator<Item = (IpNet, &V)> {
+        self.young.iter().chain(&self.old).map(|(prefix, value)| (prefix.0, value))
     }
 }
 

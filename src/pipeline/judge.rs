@@ -42,9 +42,10 @@ pub(super) struct Charge<'a> {
 impl Charge<'_> {
     /// `5 hits in 42s`
     fn hits(&self) -> String {
+        let hits = plural(self.offence.count.into(), self.offence.unit);
         match self.hit.time.since(self.offence.first) {
-            span if span.as_secs() == 0 => format!("{} at once", plural(self.offence.count.into(), self.offence.unit)),
-            span => format!("{} in {}", plural(self.offence.count.into(), self.offence.unit), format_duration(span)),
+            span if span.as_secs() == 0 => hits + " at once",
+            span => hits + " in " + &format_duration(span),
         }
     }
 
@@ -59,7 +60,7 @@ impl Charge<'_> {
 impl Pipeline {
     /// Somebody was let in from this address at that time. Bans of it are merciful for a day.
     pub(crate) fn on_login(&mut self, address: IpAddr, time: Timestamp) {
-        self.logins.note(address.to_canonical().into(), time);
+        self.logins.note(address, time);
     }
 
     /// The kernel has seen this address complete a handshake. Standing bans of it that rest on forgeable evidence become
@@ -95,9 +96,14 @@ impl Pipeline {
     pub(super) fn on_offence(&mut self, charge: &Charge<'_>, now: Timestamp, outcome: &mut Outcome) {
         let hit = charge.hit;
         let witness = self.witness(hit);
-        let login = || self.login(&self.jails[charge.jail].jail, charge.counted, hit.time);
+        if witness.is_some() {
+            self.logins.settle();
+        }
         let proven = hit.evidence == Evidence::Proven
-            || witness.is_some() && policy::weight(hit.evidence, witness, login()) == Evidence::Proven;
+            || witness.is_some() && {
+                let login = self.login(&self.jails[charge.jail].jail, charge.counted, hit.time);
+                policy::weight(hit.evidence, witness, login) == Evidence::Proven
+            };
         let prefix = if proven { charge.counted } else { narrowed(charge.counted, hit.address) };
         let prefix = self.spared(prefix, hit.address, now);
         if let Some(until) = self.still_banned(charge.jail, prefix, hit.time, now) {
@@ -106,7 +112,9 @@ impl Pipeline {
             counts.ignored += 1;
             self.dossiers.banned_already(prefix, until, name, charge.offence, hit.time);
         } else {
-            let (login, jail) = (login(), self.jails[charge.jail].jail.clone());
+            self.logins.settle();
+            let jail = self.jails[charge.jail].jail.clone();
+            let login = self.login(&jail, charge.counted, hit.time);
             let plain = self.case(charge.jail, prefix, &jail.ban, hit.time, now);
             self.judge(charge, &Case { evidence: hit.evidence, witness, login, ..plain }, now, outcome);
         }
@@ -223,9 +231,10 @@ impl Pipeline {
             let counted = state.jail.prefix.prefix_of(hit.address);
             let same_customer = narrowed(counted, hit.address) == counted;
             let lately = |tally: Tally| tally.last + CONFIRMS_FOR >= hit.time;
-            state.service.proven && same_customer && state.window.tally(counted, hit.time).is_some_and(lately)
+            same_customer && state.window.tally(counted, hit.time).is_some_and(lately)
         };
-        (self.corroborate.hits && self.jails.iter().any(confirms)).then_some(Witness::Hit)
+        let mut proving = self.jails.iter().filter(|state| state.service.proven);
+        (self.corroborate.hits && proving.any(confirms)).then_some(Witness::Hit)
     }
 
     /// When somebody last logged in from within this prefix, if that is not too long ago and means anything to the jail.
@@ -233,7 +242,7 @@ impl Pipeline {
         if !jail.ban.mercy {
             return None;
         }
-        self.logins.within(prefix, now - LOGIN_FOR).map(|(_, at)| at).max()
+        self.logins.latest_within(prefix).filter(|at| *at >= now - LOGIN_FOR)
     }
 
     /// What a ban of this jail drops: with mercy the ports of its service only.

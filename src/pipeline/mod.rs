@@ -26,14 +26,14 @@ use ipnet::IpNet;
 
 use crate::config::{Config, Jail};
 use crate::filters::{Effect, Evidence, Hit};
-use crate::keyed;
+use crate::keyed::{self, Keys, Net};
 use crate::ledger::{Ban, Change, How, Ledger, MANUAL, Scope};
 use crate::policy::allowlist::Allowlist;
 use crate::policy::breaker::Breaker;
 use crate::policy::budget::Budget;
 use crate::policy::escalation::Past;
 use crate::policy::grant::Grant;
-use crate::policy::recall::{self, Recall};
+use crate::policy::recall::{self, Logins, Recall};
 use crate::policy::{self, Bounds, Corroborate, Reason};
 use crate::text::plural;
 use crate::time::{Length, Timestamp};
@@ -46,6 +46,8 @@ use wiring::{Service, Wiring};
 
 /// How many hits are looked ahead.
 pub(crate) const AHEAD: usize = 32;
+/// Words that memory brings near at once.
+const LINE: usize = 16;
 
 /// The same ignored offence is told at most this often.
 const IGNORED_AGAIN: Duration = Duration::from_secs(600);
@@ -64,11 +66,11 @@ pub(crate) struct Pipeline {
     /// Prefixes that were banned for proven evidence lately.
     offenders: Recall,
     /// Addresses that people have logged in from.
-    logins: Recall,
+    logins: Logins,
     /// What everything rests on that is left to chance, the jitter of bans and who makes room in a full window: the same
     /// number and the same hits, the same bans.
     seed: u64,
-    told: HashMap<(IpNet, usize), Timestamp>,
+    told: HashMap<(Net, usize), Timestamp, Keys>,
     dossiers: Dossiers,
     pardons: Pardons,
 }
@@ -168,9 +170,9 @@ impl Pipeline {
             allowlist,
             bounds,
             corroborate: config.budget.corroborate,
-            logins: Recall::default(),
+            logins: Logins::default(),
             seed,
-            told: HashMap::new(),
+            told: HashMap::default(),
             dossiers: Dossiers::default(),
         }
     }
@@ -220,14 +222,20 @@ impl Pipeline {
     /// Brings near what the next [`AHEAD`] hits will be counted in: in a flood of sources memory is what takes the time,
     /// and it gives many at once as soon as one. To be called before them; it changes nothing.
     pub(crate) fn look_ahead(&self, source: usize, hits: &[Hit]) {
-        let mut seen = 0;
-        for hit in hits {
+        let mut ahead = Vec::with_capacity(AHEAD);
+        for hit in hits.iter().filter(|hit| hit.effect != Effect::Forgive) {
             for state in self.listening(source, hit.filter).iter().filter_map(|at| self.jails.get(*at)) {
                 let counted = state.jail.prefix.prefix_of(hit.address);
-                seen ^= state.window.touch(counted, hit.evidence) ^ u32::from(self.dossiers.touch(counted));
+                ahead.push((counted, state.window.around(counted, hit.evidence), self.dossiers.place_of(counted)));
             }
         }
-        std::hint::black_box(seen);
+        // The looks stand close together, so that the processor takes many of them at once. What they see means nothing;
+        // without it the compiler could leave them out.
+        let look = |(counted, slots, place): (IpNet, &[u32], usize)| {
+            let seen = [0, LINE, 2 * LINE].iter().filter_map(|at| slots.get(*at)).fold(0, |seen, word| seen ^ word);
+            seen ^ u32::from(self.dossiers.look_at(place, counted))
+        };
+        std::hint::black_box(ahead.into_iter().map(look).fold(0, |seen, more| seen ^ more));
     }
 
     /// Counts one hit of a source.
@@ -264,20 +272,19 @@ impl Pipeline {
         if warm {
             return;
         }
-        let (offence, neighbours) = match offence {
-            Some(offence) => (offence, None),
-            None => match self.among_banned(at, hit, counted) {
-                Some((offence, neighbours)) => (offence, Some(neighbours)),
-                None => return,
-            },
+        let among = if offence.is_none() { self.among_banned(at, hit, counted) } else { None };
+        let (offence, neighbours) = match (&offence, &among) {
+            (Some(offence), _) => (offence, None),
+            (None, Some((offence, neighbours))) => (offence, Some(*neighbours)),
+            (None, None) => return,
         };
         self.jails[at].counts.offences += 1;
-        self.on_offence(&Charge { jail: at, hit, counted, offence: &offence, neighbours }, now, outcome);
+        self.on_offence(&Charge { jail: at, hit, counted, offence, neighbours }, now, outcome);
         for address in &offence.others {
             let hit = &Hit { address: *address, user: None, ..hit.clone() };
             let counted = self.jails[at].jail.prefix.prefix_of(*address);
             self.jails[at].counts.offences += 1;
-            self.on_offence(&Charge { jail: at, hit, counted, offence: &offence, neighbours: None }, now, outcome);
+            self.on_offence(&Charge { jail: at, hit, counted, offence, neighbours: None }, now, outcome);
         }
     }
 
@@ -285,7 +292,9 @@ impl Pipeline {
     /// offender alone, so that a neighbour in the server's own network does not go free.
     fn spared(&self, counted: IpNet, address: IpAddr, now: Timestamp) -> IpNet {
         let host = IpNet::from(address);
-        let only_others = self.allowlist.refuses(counted, now).is_some() && self.allowlist.refuses(host, now).is_none();
+        let only_others = counted != host
+            && self.allowlist.refuses(counted, now).is_some()
+            && self.allowlist.refuses(host, now).is_none();
         if only_others { host } else { counted }
     }
 
@@ -294,13 +303,13 @@ impl Pipeline {
         if matches!(reason, Reason::AlreadyBanned(_)) {
             return;
         }
-        if self.told.get(&(prefix, at)).is_some_and(|told| now.since(*told) < IGNORED_AGAIN) {
+        if self.told.get(&(Net(prefix), at)).is_some_and(|told| now.since(*told) < IGNORED_AGAIN) {
             return;
         }
         if self.told.len() >= IGNORED_KEPT {
             self.told.clear();
         }
-        self.told.insert((prefix, at), now);
+        self.told.insert((Net(prefix), at), now);
         outcome.events.push(Event::ignored(now, prefix, &self.jails[at].name, reason));
     }
 

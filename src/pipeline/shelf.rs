@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::filters::{Hit, KEPT_OF_LINE};
-use crate::keyed::Keys;
+use crate::keyed::{Keys, Net};
 use crate::time::Timestamp;
 
 /// Lines that are kept of a prefix.
@@ -28,7 +28,7 @@ pub(super) struct Trace {
     pub(super) line: Box<[u8]>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Shelf {
     /// None before the first line.
     places: Vec<Place>,
@@ -56,35 +56,28 @@ struct Kept {
     length: usize,
 }
 
-impl Default for Shelf {
-    fn default() -> Self {
-        Shelf { places: Vec::new(), texts: Vec::new(), keys: Keys::by_chance(), noted: 0 }
-    }
-}
-
 impl Shelf {
-    /// Looks at the place where a line of this prefix will be kept, so that it is near then.
-    pub(super) fn touch(&self, prefix: IpNet) -> u8 {
-        let at = self.place_of(prefix);
-        let text = |place: &Place| {
-            self.texts[text_of(at, place.count % LINES)] ^ u8::from(place.lines[place.count % LINES].jail.is_some())
+    /// Looks where the next line of this prefix will be kept, which is this place, so that it is near then.
+    pub(super) fn look_at(&self, at: usize, prefix: IpNet) -> u8 {
+        let look = |place: &Place| {
+            let which = place.next(prefix);
+            self.texts[text_of(at, which)] ^ u8::from(place.lines[which].jail.is_some())
         };
-        self.places.get(at).map_or(0, text)
+        self.places.get(at).map_or(0, look)
     }
 
     /// Keeps the line of a hit.
     pub(super) fn note(&mut self, prefix: IpNet, jail: &Arc<str>, hit: &Hit) {
         if self.places.is_empty() {
-            self.places = vec![Place::default(); PREFIXES];
-            self.texts = vec![0; PREFIXES * LINES * KEPT_OF_LINE];
+            self.make_room();
         }
         self.noted += 1;
         let at = self.place_of(prefix);
         let place = &mut self.places[at];
+        let which = place.next(prefix);
         if place.of != Some(prefix) {
             (place.of, place.count) = (Some(prefix), 0);
         }
-        let which = place.count % LINES;
         place.count += 1;
         let kept = &mut place.lines[which];
         if !kept.jail.as_ref().is_some_and(|known| Arc::ptr_eq(known, jail)) {
@@ -94,6 +87,12 @@ impl Shelf {
         (kept.number, kept.time, kept.length) = (self.noted, hit.time, text.len());
         let start = text_of(at, which);
         self.texts[start..start + text.len()].copy_from_slice(text);
+    }
+
+    #[cold]
+    fn make_room(&mut self) {
+        self.places = vec![Place::default(); PREFIXES];
+        self.texts = vec![0; PREFIXES * LINES * KEPT_OF_LINE];
     }
 
     /// The lines of a prefix, the latest last.
@@ -118,8 +117,16 @@ impl Shelf {
         })
     }
 
-    fn place_of(&self, prefix: IpNet) -> usize {
-        usize::try_from(self.keys.hash_one(prefix) % PREFIXES as u64).unwrap_or_default()
+    /// The place of a prefix.
+    pub(super) fn place_of(&self, prefix: IpNet) -> usize {
+        usize::try_from(self.keys.hash_one(Net(prefix)) % PREFIXES as u64).unwrap_or_default()
+    }
+}
+
+impl Place {
+    /// Where among its lines the next one of this prefix comes: first, if it had lines of another.
+    fn next(&self, prefix: IpNet) -> usize {
+        if self.of == Some(prefix) { self.count % LINES } else { 0 }
     }
 }
 

@@ -19,33 +19,19 @@ pub(crate) struct Allowlist {
     given: Vec<IpNet>,
     protected: Vec<(IpNet, Protect)>,
     /// Both of the above; disjoint, in order of address.
-    standing: Vec<(Span, Allowed)>,
+    ipv4: Vec<Span<u32>>,
+    ipv6: Vec<Span<u128>>,
     /// Until when each of these may not be banned.
     grants: BTreeMap<IpNet, Until>,
 }
 
-/// The addresses of a prefix as numbers: they are compared for every offence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    /// IPv4 before IPv6, then by the first address.
-    first: (bool, u128),
-    last: (bool, u128),
-}
+/// The first and the last address of an allowed network, as numbers: they are compared for every offence.
+type Span<N> = (N, N, Allowed);
 
-impl Span {
-    fn of(prefix: IpNet) -> Span {
-        match prefix {
-            IpNet::V4(net) => {
-                let number = |address: std::net::Ipv4Addr| (false, u128::from(address.to_bits()));
-                Span { first: number(net.network()), last: number(net.broadcast()) }
-            }
-            IpNet::V6(net) => Span { first: (true, net.network().to_bits()), last: (true, net.broadcast().to_bits()) },
-        }
-    }
-
-    fn overlaps(&self, other: &Span) -> bool {
-        self.first <= other.last && other.first <= self.last
-    }
+/// Among disjoint spans in order, the one that has an address of these.
+fn overlapping<N: Ord>(spans: &[Span<N>], first: &N, last: &N) -> Option<Allowed> {
+    let next = spans.get(spans.partition_point(|(_, end, _)| end < first))?;
+    (next.0 <= *last).then_some(next.2)
 }
 
 /// An allowed network, and why it is one.
@@ -77,8 +63,8 @@ impl fmt::Display for TooManyGrants {
 
 impl Default for Allowlist {
     fn default() -> Allowlist {
-        let (given, protected, standing) = (Vec::new(), Vec::new(), Vec::new());
-        Allowlist { widest: WIDEST, given, protected, standing, grants: BTreeMap::new() }
+        let (given, protected, ipv4, ipv6) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Allowlist { widest: WIDEST, given, protected, ipv4, ipv6, grants: BTreeMap::new() }
     }
 }
 
@@ -138,7 +124,9 @@ impl Allowlist {
     /// Every network that is allowed now, whatever for.
     pub(crate) fn networks(&self, now: Timestamp) -> impl Iterator<Item = IpNet> {
         let granted = self.grants.iter().filter(move |(_, until)| !until.is_over(now)).map(|(prefix, _)| *prefix);
-        self.standing.iter().map(|(_, allowed)| allowed.network).chain(granted)
+        let standing =
+            self.ipv4.iter().map(|(.., allowed)| allowed).chain(self.ipv6.iter().map(|(.., allowed)| allowed));
+        standing.map(|allowed| allowed.network).chain(granted)
     }
 
     /// The allowed network that has an address in common with this prefix, if there is one: whichever of the two contains
@@ -148,12 +136,11 @@ impl Allowlist {
         self.standing(prefix).or_else(|| self.granted(prefix, now))
     }
 
-    /// Among disjoint networks in order, the one that overlaps is either the last that begins no later or the next.
     fn standing(&self, prefix: IpNet) -> Option<Allowed> {
-        let span = Span::of(prefix);
-        let next = self.standing.partition_point(|(standing, _)| standing.first <= span.first);
-        let near = self.standing.get(next.saturating_sub(1)..).unwrap_or_default();
-        near.iter().take(2).find(|(standing, _)| standing.overlaps(&span)).map(|(_, allowed)| *allowed)
+        match prefix {
+            IpNet::V4(net) => overlapping(&self.ipv4, &net.network().to_bits(), &net.broadcast().to_bits()),
+            IpNet::V6(net) => overlapping(&self.ipv6, &net.network().to_bits(), &net.broadcast().to_bits()),
+        }
     }
 
     fn granted(&self, prefix: IpNet, now: Timestamp) -> Option<Allowed> {
@@ -172,11 +159,13 @@ impl Allowlist {
         let mut all: Vec<Allowed> = self.without_grants().collect();
         // Stable, so that what is given is named before what is protected.
         all.sort_by_key(|allowed| allowed.network);
-        self.standing.clear();
+        // In this order a network comes after all that contain it.
+        all.dedup_by(|next, last| last.network.contains(&next.network));
+        (self.ipv4, self.ipv6) = (Vec::new(), Vec::new());
         for allowed in all {
-            // In this order a network comes after all that contain it.
-            if self.standing.last().is_none_or(|(_, last)| !last.network.contains(&allowed.network)) {
-                self.standing.push((Span::of(allowed.network), allowed));
+            match allowed.network {
+                IpNet::V4(net) => self.ipv4.push((net.network().to_bits(), net.broadcast().to_bits(), allowed)),
+                IpNet::V6(net) => self.ipv6.push((net.network().to_bits(), net.broadcast().to_bits(), allowed)),
             }
         }
     }

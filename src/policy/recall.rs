@@ -1,108 +1,95 @@
 //! What happened lately from where: prefixes with the time of the last event, in bounded memory.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
-use crate::leaves::{Key, Leaves};
+use crate::netmap::NetMap;
 use crate::time::Timestamp;
 
-/// Most prefixes that one [`Recall`] remembers: 1 MB of IPv4, 3 MB of IPv6. At the bound the older half is forgotten.
+/// Most prefixes that one [`Recall`] remembers: 1 MB of IPv4, 2 MB of IPv6. At the bound the older half is forgotten.
 pub(crate) const MOST: usize = 65_536;
 
-/// Prefixes in order, each with the time of its latest event. By numbers that order them as their first addresses and
-/// then their lengths do, because every log-in is looked up.
+/// Prefixes in order, each with the time of its latest event.
 #[derive(Debug, Default)]
-pub(crate) struct Recall {
-    ipv4: Leaves<u64, Timestamp>,
-    ipv6: Leaves<(u128, u8), Timestamp>,
-}
+pub(crate) struct Recall(NetMap<Timestamp>);
 
 impl Recall {
     pub(crate) fn note(&mut self, prefix: IpNet, at: Timestamp) {
-        let latest = self.latest(prefix);
-        if let Some(latest) = latest {
-            *latest = at.max(*latest);
-            return;
+        let prefix = prefix.trunc();
+        match self.0.insert(prefix, at) {
+            Some(latest) if latest > at => drop(self.0.insert(prefix, latest)),
+            None if self.0.len() > MOST => {
+                self.forget_older_half();
+                // Whatever its time, it is what is asked for next.
+                self.0.insert(prefix, at);
+            }
+            _ => {}
         }
-        if self.len() >= MOST {
-            self.forget_older_half();
-        }
-        match prefix {
-            IpNet::V4(net) => self.ipv4.insert(key_of_ipv4(net), at),
-            IpNet::V6(net) => self.ipv6.insert(key_of_ipv6(net), at),
-        };
     }
 
     /// The prefixes within this one that something came from at `since` or later, in order.
     pub(crate) fn within(&self, prefix: IpNet, since: Timestamp) -> impl Iterator<Item = (IpNet, Timestamp)> {
-        let (ipv4, ipv6) = match prefix {
-            IpNet::V4(net) => (Some(range(&self.ipv4, key_of_ipv4(net), key_of_ipv4(net.broadcast().into()))), None),
-            IpNet::V6(net) => (None, Some(range(&self.ipv6, key_of_ipv6(net), key_of_ipv6(net.broadcast().into())))),
-        };
-        let ipv4 = ipv4.into_iter().flatten().map(|(key, at)| (ipv4_of(*key).into(), *at));
-        let ipv6 = ipv6.into_iter().flatten().map(|(key, at)| (ipv6_of(*key).into(), *at));
-        ipv4.chain(ipv6).filter(move |(_, at)| *at >= since)
+        self.0.within(prefix).map(|(net, at)| (net, *at)).filter(move |(_, at)| *at >= since)
     }
 
     /// Everything from within this prefix is forgotten.
     pub(crate) fn forget(&mut self, prefix: IpNet) {
-        let within: Vec<IpNet> = self.within(prefix, Timestamp::EPOCH).map(|(net, _)| net).collect();
+        let within: Vec<IpNet> = self.0.within(prefix).map(|(net, _)| net).collect();
         for net in within {
-            match net {
-                IpNet::V4(net) => self.ipv4.remove(&key_of_ipv4(net)),
-                IpNet::V6(net) => self.ipv6.remove(&key_of_ipv6(net)),
-            };
+            self.0.remove(&net);
         }
-    }
-
-    fn latest(&mut self, prefix: IpNet) -> Option<&mut Timestamp> {
-        match prefix {
-            IpNet::V4(net) => self.ipv4.get_mut(&key_of_ipv4(net)),
-            IpNet::V6(net) => self.ipv6.get_mut(&key_of_ipv6(net)),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.ipv4.len() + self.ipv6.len()
     }
 
     fn forget_older_half(&mut self) {
-        let ipv4 = self.ipv4.iter().map(|(_, at)| *at);
-        let mut times: Vec<Timestamp> = ipv4.chain(self.ipv6.iter().map(|(_, at)| *at)).collect();
+        let mut times: Vec<Timestamp> = self.0.iter().map(|(_, at)| *at).collect();
         let middle = times.len() / 2;
         let (_, median, _) = times.select_nth_unstable(middle);
-        self.ipv4.retain(|_, at| *at > *median);
-        self.ipv6.retain(|_, at| *at > *median);
+        self.0.retain(|at| *at > *median);
     }
 }
 
-/// The entries from one key to another, both included.
-fn range<K: Key>(leaves: &Leaves<K, Timestamp>, first: K, last: K) -> impl Iterator<Item = (&K, &Timestamp)> {
-    leaves.from(first).take_while(move |(key, _)| **key <= last)
+/// Addresses that people have logged in from. On most servers there are more log-ins than anything else, and hardly
+/// anybody asks for them: they are kept as they come, and put in order many at a time, so that those which lie near each
+/// other come one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Logins {
+    settled: Recall,
+    fresh: Vec<(IpNet, Timestamp)>,
 }
 
-fn key_of_ipv4(net: Ipv4Net) -> u64 {
-    u64::from(net.network().to_bits()) << 8 | u64::from(net.prefix_len())
-}
+/// How many log-ins are put in order at a time.
+const FRESH: usize = 1024;
 
-fn ipv4_of(key: u64) -> Ipv4Net {
-    let [length, first @ ..] = key.to_le_bytes();
-    let first = Ipv4Addr::new(first[3], first[2], first[1], first[0]);
-    Ipv4Net::new_assert(first, length)
-}
+impl Logins {
+    pub(crate) fn note(&mut self, address: IpAddr, at: Timestamp) {
+        self.fresh.push((address.to_canonical().into(), at));
+        if self.fresh.len() >= FRESH {
+            self.settle();
+        }
+    }
 
-fn key_of_ipv6(net: Ipv6Net) -> (u128, u8) {
-    (net.network().to_bits(), net.prefix_len())
-}
+    /// To be called before they are asked for often.
+    pub(crate) fn settle(&mut self) {
+        self.fresh.sort_unstable_by_key(|(address, _)| match address {
+            IpNet::V4(net) => u64::from(net.addr().to_bits()),
+            IpNet::V6(net) => (net.addr().to_bits() >> 64) as u64,
+        });
+        for (address, at) in self.fresh.drain(..) {
+            self.settled.note(address, at);
+        }
+    }
 
-fn ipv6_of((first, length): (u128, u8)) -> Ipv6Net {
-    Ipv6Net::new_assert(Ipv6Addr::from_bits(first), length)
+    /// When somebody last logged in from within this prefix.
+    pub(crate) fn latest_within(&self, prefix: IpNet) -> Option<Timestamp> {
+        let fresh = self.fresh.iter().filter(|(address, _)| prefix.contains(address)).map(|(_, at)| *at);
+        fresh.chain(self.settled.within(prefix, Timestamp::EPOCH).map(|(_, at)| at)).max()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::net::Ipv4Addr;
 
     use super::*;
 
@@ -115,10 +102,10 @@ mod tests {
         let mut recall = Recall::default();
         for number in 0..3 * MOST {
             recall.note(host(number), Timestamp::from_secs(i64::try_from(number).unwrap()));
-            assert!(recall.len() <= MOST);
+            assert!(recall.0.len() <= MOST);
         }
-        assert!(recall.len() >= MOST / 2);
-        assert!(recall.latest(host(3 * MOST - 1)).is_some() && recall.latest(host(0)).is_none());
+        assert!(recall.0.len() >= MOST / 2);
+        assert!(recall.0.contains(&host(3 * MOST - 1)) && !recall.0.contains(&host(0)));
     }
 
     #[test]
@@ -129,7 +116,7 @@ mod tests {
         let within = |since| recall.within("0.0.0.0/24".parse().unwrap(), Timestamp::from_secs(since)).count();
         assert_eq!((within(9), within(10)), (1, 0));
         recall.forget("0.0.0.0/30".parse().unwrap());
-        assert_eq!(recall.len(), 0);
+        assert_eq!(recall.0.len(), 0);
     }
 
     #[test]
@@ -148,5 +135,31 @@ mod tests {
         assert_eq!(within("0.0.0.0/0"), noted[..4]);
         assert_eq!(within("2001:db8::/32"), noted[4..]);
         assert_eq!(within("::/0"), noted[4..]);
+    }
+
+    #[test]
+    fn of_log_ins_the_latest_from_within_a_prefix_is_known_settled_or_not() {
+        let mut logins = Logins::default();
+        let latest = |logins: &Logins, prefix: &str| logins.latest_within(prefix.parse().unwrap());
+        let at = |seconds| Timestamp::from_secs(seconds);
+        for (address, seconds) in [("192.0.2.1", 5), ("192.0.2.2", 7), ("2001:db8::1", 9), ("192.0.2.2", 6)] {
+            logins.note(address.parse().unwrap(), at(seconds));
+        }
+        for settled in [false, true] {
+            if settled {
+                logins.settle();
+            }
+            assert_eq!(latest(&logins, "192.0.2.1/32"), Some(at(5)));
+            assert_eq!(latest(&logins, "192.0.2.0/24"), Some(at(7)));
+            assert_eq!(latest(&logins, "2001:db8::/64"), Some(at(9)));
+            assert_eq!(latest(&logins, "198.51.100.0/24"), None);
+        }
+        logins.note("192.0.2.1".parse().unwrap(), at(8));
+        assert_eq!(latest(&logins, "192.0.2.0/24"), Some(at(8)));
+        for number in 0..2 * FRESH {
+            logins.note(host(number).addr(), at(1));
+        }
+        assert!(logins.fresh.len() < FRESH);
+        assert_eq!(latest(&logins, "192.0.2.1/32"), Some(at(8)));
     }
 }

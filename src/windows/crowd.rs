@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::keyed::Keys;
 use crate::time::Timestamp;
-use crate::windows::key::Key;
+use crate::windows::key::{Key, bits_of};
 use crate::windows::nets::Nets;
 use crate::windows::table::Table;
 use crate::windows::ticks::Ticks;
@@ -134,12 +134,12 @@ impl Crowd {
 
     /// The tick of this time, after moving the base when it is out of reach.
     fn now(&mut self, time: Timestamp) -> Option<u32> {
-        let by = self.ticks.overrun(time);
-        if by > 0 {
+        self.ticks.tick(time).or_else(|| {
+            let by = self.ticks.overrun(time)?;
             self.rewrite(|member| Ticks::shifted(member[4], by));
             self.ticks.advance(by);
-        }
-        self.ticks.tick(time)
+            self.ticks.tick(time)
+        })
     }
 
     /// Replaces the stamp of every member; `None` removes the member, and a user whom nobody tried is forgotten.
@@ -176,13 +176,9 @@ impl Crowd {
     }
 }
 
-/// IPv4 in `::ffff:0:0/96`.
 #[expect(clippy::cast_possible_truncation, reason = "the bits are cut into words")]
 fn member(address: IpAddr, tick: u32) -> [u32; MEMBER] {
-    let bits = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    };
+    let bits = bits_of(address);
     [(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32, tick]
 }
 

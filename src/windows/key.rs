@@ -19,6 +19,14 @@ pub(super) struct Key {
 
 const IPV4: u128 = 0xffff << 32;
 
+/// An address as a number; IPv4 in `::ffff:0:0/96`.
+pub(super) fn bits_of(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => IPV4 | u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
 /// In two words, for this is done for every hit.
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -32,10 +40,8 @@ impl Key {
     pub(super) const WORDS: usize = 5;
 
     pub(super) fn of(prefix: IpNet, evidence: Evidence) -> Key {
-        let (bits, length) = match prefix.trunc() {
-            IpNet::V4(net) => (IPV4 | u128::from(net.network().to_bits()), 96 + net.prefix_len()),
-            IpNet::V6(net) => (net.network().to_bits(), net.prefix_len()),
-        };
+        let length = if prefix.addr().is_ipv4() { 96 + prefix.prefix_len() } else { prefix.prefix_len() };
+        let bits = bits_of(prefix.addr()) & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
         Key { bits, length, proven: evidence == Evidence::Proven }
     }
 

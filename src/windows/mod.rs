@@ -102,9 +102,11 @@ impl Spec {
 /// The window of one jail: all the sources it follows.
 pub(crate) struct Window {
     kind: Kind,
-    /// Makes tags of users. Keyed by chance, so that nobody can choose two with the same tag.
-    tags: Keys,
+    tags: Tags,
 }
+
+/// Makes tags of hits. Keyed by chance, so that nobody can choose two users with the same tag.
+struct Tags(Keys);
 
 enum Kind {
     Recent(recent::Recent, Option<Distinct>),
@@ -128,13 +130,13 @@ impl Window {
             }
             Spec::Limit { interval, burst } => Kind::Limit(limit::Limit::new(interval, burst, capacity)),
         };
-        Window { kind, tags: Keys::by_chance() }
+        Window { kind, tags: Tags(Keys::by_chance()) }
     }
 
     /// As long as it is empty: by this number rather than by chance it is decided what lies where, and so who makes room
     /// for whom. The same number and the same hits, the same offences.
     pub(crate) fn keyed(mut self, seed: u64) -> Window {
-        self.tags = Keys::of(seed);
+        self.tags = Tags(Keys::of(seed));
         match &mut self.kind {
             Kind::Recent(recent, _) => recent.set_keys(Keys::of(seed)),
             Kind::Limit(limit) => limit.set_keys(Keys::of(seed)),
@@ -143,21 +145,20 @@ impl Window {
         self
     }
 
-    /// Brings near what the next hit of this source is counted in; see [`table::Table::touch`].
-    pub(crate) fn touch(&self, source: IpNet, evidence: Evidence) -> u32 {
+    /// The memory in which the next hit of this source is counted; see [`table::Table::around`].
+    pub(crate) fn around(&self, source: IpNet, evidence: Evidence) -> &[u32] {
         match &self.kind {
-            Kind::Crowd(_) => 0,
-            Kind::Recent(..) | Kind::Limit(_) => self.table().touch(&key::Key::of(source, evidence)),
+            Kind::Crowd(_) => &[],
+            Kind::Recent(..) | Kind::Limit(_) => self.table().around(source, evidence),
         }
     }
 
     /// Counts a hit of a source, the prefix that its address is counted by. Whether it is an offence.
     pub(crate) fn hit(&mut self, source: IpNet, hit: &Hit) -> Option<Offence> {
         let (key, count) = (key::Key::of(source, hit.evidence), hit.count().max(1));
-        let tag = self.tag(hit);
         let unit = self.unit();
         let ((count, first), others) = match &mut self.kind {
-            Kind::Recent(recent, _) => (recent.hit(key, hit.time, count, tag?)?, Vec::new()),
+            Kind::Recent(recent, of) => (recent.hit(key, hit.time, count, self.tags.of(hit, *of)?)?, Vec::new()),
             Kind::Limit(limit) => (limit.hit(key, hit.time, count)?, Vec::new()),
             Kind::Crowd(_) if hit.evidence != Evidence::Proven => return None,
             Kind::Crowd(crowd) => {
@@ -180,32 +181,13 @@ impl Window {
     /// The user of this hit has logged in from its address: what he failed there before is forgiven, and nothing else.
     /// A `limit` has no memory of single hits, so there is nothing to forgive.
     pub(crate) fn forgive(&mut self, source: IpNet, hit: &Hit) {
-        let Some(user) = hit.user.as_deref().filter(|_| hit.evidence == Evidence::Proven) else { return };
-        let tag = self.tag(hit);
-        match (&mut self.kind, tag) {
-            (Kind::Recent(_, Some(Distinct::Ports)) | Kind::Limit(_), _) | (Kind::Recent(..), None) => {}
-            (Kind::Recent(recent, _), Some(tag)) => {
-                recent.forgive(&key::Key::of(source, hit.evidence), hit.time, tag);
+        let Some(user) = hit.user.as_ref().filter(|_| hit.evidence == Evidence::Proven) else { return };
+        match &mut self.kind {
+            Kind::Recent(_, Some(Distinct::Ports)) | Kind::Limit(_) => {}
+            Kind::Recent(recent, of) => {
+                recent.forgive(&key::Key::of(source, hit.evidence), hit.time, || self.tags.of(hit, *of));
             }
-            (Kind::Crowd(crowd), _) => crowd.forgive(user, source, hit.time),
-        }
-    }
-
-    /// What tells a hit from others of its source, in 16 bits; `None` when that is what counts and it has nothing. A
-    /// good log-in forgives the hits with its tag. Of a million attackers with an account, the tags of some 15 would be
-    /// those of another user whom they try from the same address, and none of them can know it.
-    fn tag(&self, hit: &Hit) -> Option<u16> {
-        /// Of hits without a user. No user's tag is this.
-        const NOBODY: u16 = 0;
-        let short = |hash: u64| u16::try_from(hash % 0xffff).map_or(NOBODY, |tag| tag + 1);
-        match &self.kind {
-            Kind::Recent(_, None) => {
-                let tag = |user: &User| short(self.tags.hash_one((user.as_bytes(), hit.address)));
-                Some(hit.user.as_ref().map_or(NOBODY, tag))
-            }
-            Kind::Recent(_, Some(Distinct::Ports)) => hit.port,
-            Kind::Recent(_, Some(_)) => hit.user.as_ref().map(|user| short(self.tags.hash_one(user.as_bytes()))),
-            Kind::Limit(_) | Kind::Crowd(_) => None,
+            Kind::Crowd(crowd) => crowd.forgive(user, source, hit.time),
         }
     }
 
@@ -264,6 +246,25 @@ impl Window {
             Kind::Recent(recent, _) => recent.table(),
             Kind::Limit(limit) => limit.table(),
             Kind::Crowd(crowd) => crowd.table(),
+        }
+    }
+}
+
+impl Tags {
+    /// What tells a hit from others of its source, in 16 bits; `None` when that is what counts and it has nothing. A
+    /// good log-in forgives the hits with its tag. Of a million attackers with an account, the tags of some 15 would be
+    /// those of another user whom they try from the same address, and none of them can know it.
+    fn of(&self, hit: &Hit, of: Option<Distinct>) -> Option<u16> {
+        /// Of hits without a user. No user's tag is this.
+        const NOBODY: u16 = 0;
+        let short = |hash: u64| u16::try_from(hash % 0xffff).map_or(NOBODY, |tag| tag + 1);
+        match of {
+            None => {
+                let tag = |user: &User| short(self.0.hash_one((user.as_bytes(), key::bits_of(hit.address))));
+                Some(hit.user.as_ref().map_or(NOBODY, tag))
+            }
+            Some(Distinct::Ports) => hit.port,
+            Some(_) => hit.user.as_ref().map(|user| short(self.0.hash_one(user.as_bytes()))),
         }
     }
 }

@@ -56,7 +56,6 @@ impl Recent {
     /// of one source apart: what was tried.
     pub(super) fn hit(&mut self, key: Key, time: Timestamp, count: u32, tag: u16) -> Option<(u32, Timestamp)> {
         let now = self.now(time)?;
-        self.latest = time.max(self.latest);
         let slot = self.slot(key, self.ticks.edge(now))?;
         let (words, marks, ticks) = (self.table.words_mut(slot), self.marks, &self.ticks);
         let first = |words: &[u32]| marks.span(words).filter(|span| ticks.holds(*span, now)).map(|(oldest, _)| oldest);
@@ -75,10 +74,12 @@ impl Recent {
         Some((u32::from(self.hitcount), ticks.time(first(words)?)))
     }
 
-    /// What a source did under this tag until then is undone.
-    pub(super) fn forgive(&mut self, key: &Key, time: Timestamp, tag: u16) {
-        let Some(slot) = self.table.find(key) else { return };
-        let Some(now) = self.now(time) else { return };
+    /// What a source did under this tag until then is undone. Most who log in have done nothing, and no tag is asked for.
+    pub(super) fn forgive(&mut self, key: &Key, time: Timestamp, tag: impl FnOnce() -> Option<u16>) {
+        // Whoever has done nothing must not move the base.
+        let Some(tag) = self.table.find(key).and_then(|_| tag()) else { return };
+        // Where it lies is asked again: that may change as the base moves.
+        let Some((now, slot)) = self.now(time).zip(self.table.find(key)) else { return };
         let kept = |stamp, other| Some(stamp).filter(|stamp| other != tag || *stamp > now);
         if !self.marks.rewrite(self.table.words_mut(slot), kept) {
             self.table.remove(slot);
@@ -125,13 +126,13 @@ impl Recent {
 
     /// The tick of this time, after moving the base when it is out of reach.
     fn now(&mut self, time: Timestamp) -> Option<u32> {
-        let by = self.ticks.overrun(time);
-        if by > 0 {
-            let marks = self.marks;
+        self.latest = time.max(self.latest);
+        self.ticks.tick(time).or_else(|| {
+            let (by, marks) = (self.ticks.overrun(time)?, self.marks);
             self.table.retain(|_, words| marks.rewrite(words, |stamp, _| Ticks::shifted(stamp, by)));
             self.ticks.advance(by);
-        }
-        self.ticks.tick(time)
+            self.ticks.tick(time)
+        })
     }
 
     /// The slot of this source; `None` when there is no room for it. For a new one the source with the fewest stamps

@@ -90,21 +90,23 @@ impl Table {
         let words = key.to_words();
         let (mut slot, mut way) = (self.home(key)?, 1);
         loop {
-            match self.way(slot) {
+            let [a, b, c, d, last] = *self.memory[slot * self.width..].first_chunk::<{ Key::WORDS }>()?;
+            match last >> 16 {
                 there if there < way => return None,
-                there if there == way && self.has_key(slot, words) => return Some(slot),
+                there if there == way && [a, b, c, d, last & 0xffff] == words => return Some(slot),
                 _ => (slot, way) = (self.next(slot), way + 1),
             }
         }
     }
 
-    /// Looks where the key lies, if it does, so that the memory there is near when it is needed. Looks do not wait for
-    /// each other, searches do: a flood of different sources costs a third if their slots are looked at before. The
-    /// answer means nothing; it is there so that the compiler cannot leave out the look.
-    pub(super) fn touch(&self, key: &Key) -> u32 {
-        let Some(home) = self.home(key).filter(|_| self.memory.len() > NEAR) else { return 0 };
-        let near = |slot: usize| self.memory.get(slot * self.width + Key::WORDS - 1).copied().unwrap_or_default();
-        near(home) ^ near(home + 2)
+    /// The memory in which the source lies, if it does: the slot where it belongs and the two behind it. Empty where
+    /// all memory is near anyway.
+    pub(super) fn around(&self, source: IpNet, evidence: Evidence) -> &[u32] {
+        if self.memory.len() <= NEAR {
+            return &[];
+        }
+        let home = self.home(&Key::of(source, evidence)).unwrap_or_default() * self.width;
+        self.memory.get(home..home + 3 * self.width).unwrap_or_default()
     }
 
     /// What the window keeps in this slot.
@@ -280,11 +282,6 @@ impl Table {
 
     fn key(&self, slot: usize) -> Key {
         key_of(&self.memory[slot * self.width..])
-    }
-
-    fn has_key(&self, slot: usize, key: [u32; Key::WORDS]) -> bool {
-        let there = &self.memory[slot * self.width..][..Key::WORDS];
-        there[..4] == key[..4] && there[4] & 0xffff == key[4]
     }
 
     /// Distance from home, counted from 1; 0 for a free slot.

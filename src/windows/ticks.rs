@@ -36,13 +36,10 @@ impl Ticks {
         }
     }
 
-    /// By how many ticks the base has to advance before this time has a tick.
-    pub(super) fn overrun(&self, time: Timestamp) -> u64 {
-        let tick = self.since_1970(time);
-        match self.base {
-            Some(base) if tick >= base + 2 * HALF => u64::try_from(tick - HALF - base).unwrap_or(0),
-            _ => 0,
-        }
+    /// By how many ticks the base has to advance before this time has a tick; `None` where that is not why it has none.
+    pub(super) fn overrun(&self, time: Timestamp) -> Option<u64> {
+        let (tick, base) = (self.since_1970(time), self.base?);
+        u64::try_from(tick - HALF - base).ok().filter(|by| *by >= HALF.unsigned_abs())
     }
 
     /// To be called once every tick that is kept has been made smaller by as much.

@@ -97,4 +97,6 @@ fn a_text_that_takes_too_many_steps_is_left_to_the_engine() {
     let steps = steps("^(?:a|aa)*(?:a|aa)*b", true);
     assert_eq!(steps.find(&[b'a'; 400]), Err(Spent));
     assert!(steps.find(b"aaab").unwrap().is_some());
+    let steps = self::steps("^.*ab", false);
+    assert_eq!(steps.find(&[b'a'; 2 * FUEL]), Err(Spent), "each length of a run is a try");
 }

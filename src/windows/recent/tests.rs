@@ -263,17 +263,30 @@ fn what_may_be_forged_does_not_add_to_what_is_proven() {
 }
 
 #[test]
+fn a_log_in_of_the_future_changes_nothing_for_those_who_come_when_the_clock_is_right_again() {
+    let far = millis(60 * 24 * 3_600_000);
+    for whose in [1, 2] {
+        let mut window = recent(2, 600, Check::Rcheck);
+        window.hit(key(1), millis(0), 1, 7);
+        window.forgive(&key(whose), far, || Some(9));
+        window.rewind(millis(2000));
+        window.hit(key(1), millis(3000), 1, 7);
+        assert!(window.hit(key(1), millis(4000), 1, 7).is_some(), "of {whose}");
+    }
+}
+
+#[test]
 fn what_is_forgiven_is_of_that_tag_and_not_later() {
     let mut window = recent(3, 600, Check::Rcheck);
     window.hit(key(1), millis(0), 1, 7);
     window.hit(key(1), millis(1000), 1, 8);
     window.hit(key(1), millis(3000), 1, 7);
-    window.forgive(&key(2), millis(3000), 7);
-    window.forgive(&key(1), millis(2000), 7);
+    window.forgive(&key(2), millis(3000), || Some(7));
+    window.forgive(&key(1), millis(2000), || Some(7));
     assert!(window.hit(key(1), millis(4000), 1, 9).is_some(), "those at 1, 3 and 4 s");
     let mut window = recent(2, 600, Check::Rcheck);
     window.hit(key(1), millis(0), 1, 7);
-    window.forgive(&key(1), millis(1000), 7);
+    window.forgive(&key(1), millis(1000), || Some(7));
     assert_eq!(window.table.len(), 0);
     assert_eq!(window.hit(key(1), millis(2000), 1, 7), None);
 }
@@ -376,7 +389,7 @@ proptest! {
         for (tag, quarters, forgive) in steps {
             now += quarters * 250;
             if forgive == 0 {
-                tested.forgive(&key(1), millis(now), tag);
+                tested.forgive(&key(1), millis(now), || Some(tag));
                 seen.retain(|(_, other)| *other != tag);
                 continue;
             }
@@ -401,7 +414,7 @@ proptest! {
         for (tag, quarters, forgive) in steps {
             now += quarters * 250;
             if forgive == 0 {
-                tested.forgive(&key(1), millis(now), tag);
+                tested.forgive(&key(1), millis(now), || Some(tag));
                 seen.retain(|(_, other)| *other != tag);
                 continue;
             }
