@@ -12,6 +12,9 @@ mod text;
 // leaf: what the daemon says
 mod logger;
 
+// leaf: mutexes, as they are taken
+mod lock;
+
 // leaf: hashes that nobody outside can foresee
 mod keyed;
 

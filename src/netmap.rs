@@ -81,19 +81,15 @@ impl<V> NetMap<V> {
             IpNet::V6(net) => (None, net),
         };
         let ipv4 = ipv4.into_iter().flatten().map(|(net, value)| ((*net).into(), value));
-        ipv4.chain(self.ipv6.from(ipv6).map(|(net, value)| ((*net).into(), value)))
+        // Looked for only by who comes to the end of the others.
+        let ipv6 = std::iter::once_with(move || self.ipv6.from(ipv6)).flatten();
+        ipv4.chain(ipv6.map(|(net, value)| ((*net).into(), value)))
     }
 
     /// Those of this prefix and of the longer ones that lie within it.
     pub(crate) fn within(&self, prefix: IpNet) -> impl Iterator<Item = (IpNet, &V)> {
         let prefix = prefix.trunc();
-        let (ipv4, ipv6) = match prefix {
-            IpNet::V4(net) => (Some(self.ipv4.from(net)), None),
-            IpNet::V6(net) => (None, Some(self.ipv6.from(net))),
-        };
-        let ipv4 = ipv4.into_iter().flatten().map(|(net, value)| (IpNet::from(*net), value));
-        let ipv6 = ipv6.into_iter().flatten().map(|(net, value)| (IpNet::from(*net), value));
-        ipv4.chain(ipv6).take_while(move |(net, _)| prefix.contains(net))
+        self.from(prefix).take_while(move |(net, _)| prefix.contains(net))
     }
 
     /// Those of this prefix and of the shorter ones that contain it, the shortest first.

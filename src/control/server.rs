@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::roles::{Role, Roles};
 use super::{Command, Listed, MAX_REQUEST, Reply, Request, VERSION};
+use crate::lock::lock;
 use crate::pipeline::event::Event;
 
 /// Clients served at the same time. One more takes the place of the one that we have waited for the longest, or waits in
@@ -152,11 +153,11 @@ impl Default for Wait {
 
 impl Wait {
     fn set(&self, since: Option<Instant>) {
-        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        *lock(&self.0.since) = since;
     }
 
     fn since(&self) -> Option<Instant> {
-        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0.since)
     }
 
     /// Waits for the client for as long as there is patience, and nobody else needs its place. What it has done already

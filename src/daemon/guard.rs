@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -29,6 +29,7 @@ use crate::firewall::blocklist::{Blocklist, Watch};
 use crate::firewall::handshakes::{self, Handshakes};
 use crate::firewall::{self, Task};
 use crate::ledger::Change;
+use crate::lock::lock;
 use crate::pipeline::event::{Event as Happening, Kind};
 use crate::pipeline::positions::Positions;
 use crate::pipeline::{Outcome, Pipeline};
@@ -211,10 +212,6 @@ impl SourceState {
 /// The key of the trouble that a log's time stamps are wrong.
 fn stamps_key(log: &str) -> String {
     format!("time stamps of {log}")
-}
-
-pub(super) fn lock(guard: &Mutex<Guard>) -> MutexGuard<'_, Guard> {
-    guard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Ears {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::process::Child;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -14,6 +14,7 @@ use super::lane::Lane;
 use super::message::{At, PART, Reply, Request, Which};
 use crate::firewall::{Backend, Choice, FirewallError, Inspection, Opened, Refused, Seen, Settings};
 use crate::ledger::{Change, Entry, Scope};
+use crate::lock::lock;
 use crate::text::word_of;
 use crate::time::Timestamp;
 
@@ -199,7 +200,7 @@ impl Enforcer {
     }
 
     fn talk<'a>(&'a self, lane: &'a Mutex<Asking>) -> Answered<Talk<'a>> {
-        let asking = lane.lock().unwrap_or_else(PoisonError::into_inner);
+        let asking = lock(lane);
         // What comes on a lane after something went wrong would answer another question.
         if self.0.is_gone.get().is_some() {
             return Err(FirewallError::EnforcerGone);

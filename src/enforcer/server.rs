@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::bell::Rope;
 use super::budget;
@@ -15,6 +15,7 @@ use super::witness::Witness;
 use crate::firewall::handshakes::has_shaken;
 use crate::firewall::{self, Backend, Choice, FirewallError, Inspection, Looking, Refused, Settings, look_over};
 use crate::ledger::{Change, Entry, Scope};
+use crate::lock::lock;
 use crate::sandbox::Fence;
 use crate::time::Timestamp;
 
@@ -41,11 +42,6 @@ pub(super) struct Server {
     told: Option<String>,
     /// Rung when there is something to be asked for.
     rope: Option<Rope>,
-}
-
-/// A thread that panics ends the process.
-pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends a lane on which more is said than may ever be done.

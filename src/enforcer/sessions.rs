@@ -5,12 +5,13 @@
 //! A ban does not wait for a look through all processes: the look comes right after it. Before a long list it comes first.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::server::{Open, Shared, lock};
+use super::server::{Open, Shared};
 use super::witness::Witness;
+use crate::lock::lock;
 use crate::time::Timestamp;
 
 /// Between two looks at least, however many bans there are.
@@ -103,7 +104,7 @@ impl Asking {
         }
         self.ask()?;
         let wrong = lock(&self.law).take_back(fresh);
-        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(open);
         if let Some(backend) = open.as_mut().filter(|_| !wrong.is_empty())
             && let Err(why) = backend.apply(&wrong, Timestamp::now())
         {

@@ -9,12 +9,13 @@ use std::cmp::Ordering;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::lane::Lane;
 use super::message::Message;
 use super::wire::{Rest, Wire};
+use crate::lock::lock;
 use crate::policy::protected::{Probed, Protect, Unreadable, probe, probe_again};
 use crate::policy::sessions::Processes;
 use crate::sandbox::identity::is_member;
@@ -191,7 +192,7 @@ impl Witness {
     }
 
     fn ask(&self, wanted: Wanted) -> io::Result<Told> {
-        let mut asking = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asking = lock(&self.0);
         asking.number += 1;
         let number = asking.number;
         asking.lane.send(&Question { number, wanted })?;
@@ -244,7 +245,7 @@ fn look(wanted: Wanted, processes: &Mutex<Processes>) -> Told {
         Wanted::Resolvers => Protect::Resolvers,
         Wanted::Member { user, group } => return Told::Member(is_member(user, &group)),
     };
-    let mut processes = processes.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut processes = lock(processes);
     let probed = probe_again(&[kind], &mut processes, Instant::now());
     let trouble = probed.troubles.into_iter().next();
     let unreadable = trouble.map(|trouble| (shown(&trouble.path), trouble.error.to_string()));

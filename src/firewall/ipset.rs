@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::netlink::{self, Messages, NLA_F_NET_BYTEORDER, NLM_F_CREATE, NetlinkError, Socket};
 use super::{Count, FirewallError};
+use crate::lock::lock;
 
 /// Longest timeout that the kernel keeps, in seconds; it silently cuts longer ones.
 pub(super) const LONGEST: Duration = Duration::from_secs(2_147_483);
@@ -140,7 +141,7 @@ pub(super) struct Element {
 static READING: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
-    READING.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&READING)
 }
 
 #[derive(Debug)]

@@ -33,7 +33,7 @@ pub(crate) use ipset::messages_of;
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -41,6 +41,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::ledger::Target;
 use crate::ledger::{Change, Direction, Entry, Scope};
+use crate::lock::lock;
 use crate::text::meaning_of;
 use crate::time::Timestamp;
 
@@ -324,7 +325,7 @@ pub(crate) fn look(
 pub(crate) fn open(settings: &Settings) -> Result<Opened, FirewallError> {
     /// What works is tried out in chains of one name: by one thread at a time.
     static TRIED: Mutex<()> = Mutex::new(());
-    let _alone = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = lock(&TRIED);
     match settings.backend {
         Choice::None => {
             Ok((Box::new(none::Nothing), "the configuration says so; packets of banned sources pass".to_owned()))

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -21,6 +21,7 @@ use super::bulk::{self, Bulk};
 use super::undone::Undone;
 use super::{Backend, Choice, FirewallError, Inspection, Looking, OnStop, Opened, Refused, Settings};
 use crate::ledger::{Change, Entry, Scope};
+use crate::lock::lock;
 use crate::time::Timestamp;
 
 /// Commands that may wait; senders wait beyond.
@@ -283,10 +284,6 @@ struct Batch {
     /// Those who wait for changes that `sync` contains.
     covered: Vec<Done>,
     stop: Option<OnStop>,
-}
-
-fn lock(worker: &Mutex<Worker>) -> MutexGuard<'_, Worker> {
-    worker.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn run(worker: &Mutex<Worker>, queue: &Receiver<Command>) -> Result<(), String> {

@@ -677,6 +677,14 @@ impl Owner {
         Owner { task, reports, ledger }
     }
 
+    /// Of a backend that is made without a kernel.
+    fn of<B: Backend + 'static>(made: impl Fn() -> B + Send + 'static, ledger: Vec<Entry>) -> Owner {
+        let (sender, reports) = tokio::sync::mpsc::channel(16);
+        let opener = move |_: &Settings| -> Result<Opened, FirewallError> { Ok((Box::new(made()), String::new())) };
+        let task = spawn(settings(), Box::new(opener), sender).unwrap();
+        Owner { task, reports, ledger }
+    }
+
     /// Waits for a report, and gives all up to it.
     fn until(&mut self, wanted: impl Fn(&Report) -> bool) -> Vec<Report> {
         let mut reports = Vec::new();

@@ -16,6 +16,7 @@ use super::listfile;
 use super::lists::List;
 use super::records::POSITION;
 use super::store::{Records, Store, StoreError};
+use crate::lock::lock;
 
 /// Where the outcome of a commit goes: done and durable, or why not yet.
 pub(crate) type Ack = oneshot::Sender<Result<(), String>>;
@@ -72,7 +73,7 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     /// Waits for work: the next group, and whether it is the last.

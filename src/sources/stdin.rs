@@ -1,12 +1,13 @@
 //! Standard input: lines until its end. There is no position, for nothing can be read twice.
 
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::lines::{self, Taken};
 use super::outlet::{Outlet, Stopped};
 use super::{BLOCK, Batch, Spec};
 use crate::filters::{Clock, Memory};
+use crate::lock::lock;
 use crate::time::Timestamp;
 
 /// What was read and has not been handed over. It outlives a reader that is stopped, for nothing can be read twice.
@@ -27,7 +28,7 @@ impl Unread {
 /// Goes on with what is `unread` and reads `input` to its end.
 pub(super) fn run(spec: &Spec, mut outlet: Outlet, input: impl AsFd, unread: &Mutex<Unread>) -> Result<(), Stopped> {
     let log: Arc<str> = Arc::from("stdin");
-    let mut unread = unread.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut unread = lock(unread);
     unread.buffer.resize(BLOCK, 0);
     let mut memory = Memory::default();
     outlet.caught_up()?;

@@ -12,6 +12,7 @@ use super::{MAX_BYTES, rewrite};
 use crate::filters::Evidence;
 use crate::ledger::Snapshot;
 use crate::ledger::files::replace;
+use crate::lock::lock;
 
 /// Time between two writes, and before a failed one is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -48,7 +49,7 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.desk)
     }
 }
 

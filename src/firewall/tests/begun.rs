@@ -85,20 +85,32 @@ impl Backend for Elsewhere {
 }
 
 fn owner(asked: &Asked) -> Owner {
-    let (sender, reports) = tokio::sync::mpsc::channel(16);
     let asked = Arc::clone(asked);
-    let opener = move |_: &Settings| -> Result<Opened, FirewallError> {
-        let asked = Arc::clone(&asked);
-        Ok((Box::new(Elsewhere { asked, begun: VecDeque::new(), refused: None }), String::new()))
-    };
-    let task = spawn(settings(), Box::new(opener), sender).unwrap();
-    let mut owner = Owner { task, reports, ledger: Vec::new() };
+    let made = move || Elsewhere { asked: Arc::clone(&asked), begun: VecDeque::new(), refused: None };
+    let mut owner = Owner::of(made, Vec::new());
     owner.until(|report| matches!(report, Report::Synced { .. }));
     owner
 }
 
+/// Bans one address after another until the owner itself has begun a ban, which it does once the task sleeps. `after` each
+/// comes what is to follow it, and may count on. The number of the last.
+fn until_begun_by_its_owner(owner: &mut Owner, asked: &Asked, mut after: impl FnMut(&mut Owner, &mut usize)) -> usize {
+    let mut count = 0;
+    eventually("a ban is begun by its owner", || {
+        count += 1;
+        owner.task.apply(vec![ban(count)], None);
+        after(owner, &mut count);
+        asked.lock().unwrap().iter().any(|(by, _)| *by == thread::current().id())
+    });
+    count
+}
+
 fn address(number: usize) -> String {
     format!("192.0.{}.{}", number / 250, number % 250 + 1)
+}
+
+fn refusal(number: usize) -> String {
+    format!("the enforcer refuses this: not {}", address(number))
 }
 
 fn ban(last: usize) -> Change {
@@ -109,15 +121,10 @@ fn ban(last: usize) -> Change {
 fn while_the_task_sleeps_its_owner_begins_a_ban_and_both_keep_the_order() {
     let asked = Asked::default();
     let mut owner = owner(&asked);
-    let mut count = 0;
-    // Once the task sleeps.
-    eventually("a ban is begun by its owner", || {
-        count += 1;
-        owner.task.apply(vec![ban(count)], None);
+    let count = until_begun_by_its_owner(&mut owner, &asked, |owner, count| {
         // Comes after it, whoever does it, and is answered for itself alone.
-        count += 1;
-        assert_eq!(owner.apply(ban(count)).unwrap_err(), format!("the enforcer refuses this: not {}", address(count)));
-        asked.lock().unwrap().iter().any(|(by, _)| *by == thread::current().id())
+        *count += 1;
+        assert_eq!(owner.apply(ban(*count)).unwrap_err(), refusal(*count));
     });
     let order: Vec<IpNet> = asked.lock().unwrap().iter().map(|(_, prefix)| *prefix).collect();
     assert_eq!(order, (1..=count).map(|last| ban(last).prefix()).collect::<Vec<_>>());
@@ -128,15 +135,9 @@ fn while_the_task_sleeps_its_owner_begins_a_ban_and_both_keep_the_order() {
 fn what_its_owner_began_the_task_finishes_when_it_is_told_and_when_it_stops() {
     let asked = Asked::default();
     let mut owner = owner(&asked);
-    let mut count = 0;
-    // Once the task sleeps.
-    eventually("a ban is begun by its owner", || {
-        count += 1;
-        owner.task.apply(vec![ban(count)], None);
+    let count = until_begun_by_its_owner(&mut owner, &asked, |owner, count| {
         owner.task.finish();
-        let refused = format!("the enforcer refuses this: not {}", address(count));
-        owner.until(|report| *report == Report::Trouble(refused.clone()));
-        asked.lock().unwrap().iter().any(|(by, _)| *by == thread::current().id())
+        owner.until(|report| *report == Report::Trouble(refusal(*count)));
     });
     let (done, answer) = tokio::sync::oneshot::channel();
     owner.task.apply(vec![ban(count + 1)], Some(done));

@@ -69,12 +69,8 @@ impl Backend for Picky {
 
 #[test]
 fn what_is_refused_is_answered_whichever_part_of_a_list_it_was_in_and_never_counted() {
-    let (sender, reports) = tokio::sync::mpsc::channel(16);
-    let opener = |_: &Settings| -> Result<Opened, FirewallError> {
-        Ok((Box::new(Picky { held: BTreeSet::new(), refused: None }), String::new()))
-    };
-    let task = spawn(settings(), Box::new(opener), sender).unwrap();
-    let mut owner = Owner { task, reports, ledger: vec![entry("198.51.100.1", 600), entry("192.0.2.1", 600)] };
+    let made = || Picky { held: BTreeSet::new(), refused: None };
+    let mut owner = Owner::of(made, vec![entry("198.51.100.1", 600), entry("192.0.2.1", 600)]);
     let reports = owner.until(|report| matches!(report, Report::Synced { .. }));
     assert!(matches!(reports.last(), Some(Report::Synced { entries: 1, .. })), "{reports:?}");
     assert!(reports.contains(&Report::Trouble("the enforcer refuses this: 192.0.2.1 may not be banned".to_owned())));
